@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Runs every test: include rules, unit tests, tests of the BPF side, end to end. Needs root and a kernel with BPF: without
+# them the tests that need them fail under CI and are skipped, by name, elsewhere. Ends with one line "N passed, N failed".
+# LEAKSNOOP_FULL=1 repeats the fault tests 100 times and runs every interpreter everywhere.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+if [ "$(id -u)" -ne 0 ]; then
+	exec sudo --preserve-env=CI,LEAKSNOOP_FULL,LEAKSNOOP_FAULTS "$0" "$@"
+fi
+
+passed=0
+failed=0
+log=build/test.log
+: >"$log"
+
+say() { printf '%s\n' "$*" | tee -a "$log"; }
+
+# One unit test program: cmocka prints "[  PASSED  ] N test(s)." and "[  FAILED  ] N test(s), ...".
+run_unit() {
+	local out=build/unit/$(basename "$1").out good bad status
+	timeout 600 "$1" >"$out" 2>&1
+	status=$?
+	cat "$out" >>"$log"
+	good=$(sed -n 's/^\[  PASSED  \] \([0-9]*\) test.*/\1/p' "$out" | tail -1)
+	bad=$(sed -n 's/^\[  FAILED  \] \([0-9]*\) test.*/\1/p' "$out" | head -1)
+	passed=$((passed + ${good:-0}))
+	failed=$((failed + ${bad:-0}))
+	if [ "$status" -ne 0 ] && [ "${bad:-0}" -eq 0 ]; then
+		failed=$((failed + 1))
+		bad=1
+	fi
+	if [ "$status" -ne 0 ]; then
+		say "FAIL $1 (status $status):"
+		grep -v '^\[ *\(RUN\|OK\)' "$out" | tail -40
+	else
+		say "ok   $1: ${good:-0} tests"
+	fi
+}
+
+# The end-to-end tests, by pytest; its last line has the counts.
+run_pytest() {
+	local out=build/e2e.out n
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider "$@" tests/e2e 2>&1 | tee "$out"
+	cat "$out" >>"$log"
+	n=$(tail -1 "$out" | sed -n 's/.*\b\([0-9]\+\) passed.*/\1/p')
+	passed=$((passed + ${n:-0}))
+	n=$(tail -1 "$out" | sed -n 's/.*\b\([0-9]\+\) failed.*/\1/p')
+	failed=$((failed + ${n:-0}))
+	n=$(tail -1 "$out" | sed -n 's/.*\b\([0-9]\+\) error.*/\1/p')
+	failed=$((failed + ${n:-0}))
+	if ! tail -1 "$out" | grep -q passed; then
+		failed=$((failed + 1))
+	fi
+}
+
+if scripts/check-includes.py; then
+	passed=$((passed + 1))
+else
+	failed=$((failed + 1))
+fi
+
+scripts/chroots.sh || failed=$((failed + 1))
+LEAKSNOOP_PYTHONS=$(scripts/pythons.sh | tr '\n' ' ')
+LEAKSNOOP_OLD_PYTHONS=$(scripts/pythons.sh unsupported | tr '\n' ' ')
+export LEAKSNOOP_PYTHONS LEAKSNOOP_OLD_PYTHONS
+say "interpreters: $LEAKSNOOP_PYTHONS"
+
+for test in build/unit/test_*; do
+	case $test in *.o | *.d | *.out) continue ;; esac
+	run_unit "$test"
+done
+run_pytest "$@"
+
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

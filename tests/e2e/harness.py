@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: MIT
+"""What the end-to-end tests stand on: interpreters at hand, target programs under them, the tracer as a black box.
+
+A Target always ends with its test, by PID; so does a Trace. Programs that run
+in a chroot are copied into it for the session (Chroots), since that is where
+their interpreter looks for them.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import random
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGETS = ROOT / "tests" / "targets"
+BINARY = pathlib.Path(os.environ.get("LEAKSNOOP", ROOT / "build" / "leaksnoop"))
+CI = bool(os.environ.get("CI"))
+FULL = os.environ.get("LEAKSNOOP_FULL") == "1"
+FAULTS = int(os.environ.get("LEAKSNOOP_FAULTS") or (100 if FULL else 10))
+
+# Numbers of the system calls a tracer at work sleeps in (x86-64): poll, epoll_wait, ppoll, epoll_pwait, epoll_pwait2.
+WAITING = {"7", "232", "271", "281", "441"}
+
+
+class Interpreter:
+    """A Python to run targets with: its label, the words of its command, the root directory it sees."""
+
+    def __init__(self, label, command):
+        self.label = label
+        self.command = command
+        self.root = command[1] if command[0] == "chroot" else "/"
+
+    @property
+    def version(self):
+        return tuple(int(part) for part in self.label.split("-")[1].split("."))
+
+    @property
+    def is_plain(self):
+        return self.label.startswith("plain")
+
+    def __repr__(self):
+        return self.label
+
+
+def interpreters(kind="supported"):
+    """What scripts/pythons.sh finds; test.sh hands its output over in the environment."""
+    name = {"supported": "LEAKSNOOP_PYTHONS", "unsupported": "LEAKSNOOP_OLD_PYTHONS"}[kind]
+    text = os.environ.get(name)
+    if text is None:
+        text = subprocess.run([str(ROOT / "scripts/pythons.sh"), kind], stdout=subprocess.PIPE, check=True, text=True).stdout
+    pairs = (word.split("=", 1) for word in text.split())
+    return [Interpreter(label, command.split(",")) for label, command in pairs]
+
+
+class Chroots:
+    """Copies of tests/targets, one in each chroot that is used, gone at the end of the session."""
+
+    def __init__(self):
+        self.copies = {}
+
+    def place(self, root):
+        """(directory as the target sees it, the same from outside)"""
+        if root not in self.copies:
+            inside = "/tmp/leaksnoop-%d" % os.getpid()
+            outside = pathlib.Path(root + inside) if root != "/" else pathlib.Path(tempfile.mkdtemp(prefix="leaksnoop-"))
+            if root != "/":
+                shutil.copytree(TARGETS, outside, ignore=shutil.ignore_patterns("__pycache__"))
+            self.copies[root] = (str(outside) if root == "/" else inside, outside)
+        return self.copies[root]
+
+    def close(self):
+        for _, outside in self.copies.values():
+            shutil.rmtree(outside, ignore_errors=True)
+
+
+chroots = Chroots()
+
+
+class Lines:
+    """Lines from a pipe, each waited for with a deadline; remembers all of them."""
+
+    def __init__(self, pipe):
+        self.fd = pipe.fileno()
+        self.rest = b""
+        self.seen = []
+        self.eof = False
+
+    def _more(self, timeout):
+        if not select.select([self.fd], [], [], max(0, timeout))[0]:
+            return False
+        data = os.read(self.fd, 65536)
+        self.eof = not data
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        self.seen += [line.decode("utf-8", "replace") for line in lines]
+        return True
+
+    def wait(self, start, timeout, since=0):
+        """The first line after `since` that starts so. None when the writer has ended without."""
+        deadline = time.monotonic() + timeout
+        while True:
+            for line in self.seen[since:]:
+                if line.startswith(start):
+                    return line
+            if self.eof:
+                return None
+            if not self._more(deadline - time.monotonic()):
+                raise AssertionError("no line %r within %g s; got %r" % (start, timeout, self.seen[-5:]))
+
+
+class Target:
+    """A target program under an interpreter. Use as a context: it is ready inside, and killed at the end."""
+
+    def __init__(self, interpreter, program, *args, env=None, prefix=(), ready="ready", timeout=60):
+        self.interpreter = interpreter
+        inside, self.files = chroots.place(interpreter.root)
+        self.inside = inside
+        directory = str(TARGETS) if interpreter.root == "/" else inside
+        self.program = os.path.join(directory, program)
+        command = [*prefix, *interpreter.command, self.program, *map(str, args)]
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+                                        env=clean_environment(env))
+        self.pid = self.process.pid
+        self.lines = Lines(self.process.stdout)
+        try:
+            if ready and self.lines.wait(ready, timeout) is None:
+                raise AssertionError("%s ended with %s: %s" % (program, self.process.wait(), self.stderr()))
+        except BaseException:
+            self.close()
+            raise
+
+    def path(self, name):
+        """(a file's path as the target sees it, the same from outside), unique to this target."""
+        name = "%d-%s" % (self.pid, name) if hasattr(self, "pid") else name
+        return os.path.join(self.inside, name), self.files / name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.errors.close()
+
+    def stderr(self):
+        self.errors.seek(0)
+        return self.errors.read().decode("utf-8", "replace")
+
+    def go(self):
+        self.signal(signal.SIGUSR1)
+
+    def wait_done(self, timeout=120):
+        assert self.lines.wait("done", timeout) is not None, "ended early: " + self.stderr()
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def check_unharmed(self, timeout=30):
+        """It lives, answers with the right result, and has said nothing of its own accord on standard error."""
+        assert self.process.poll() is None, "target ended with %s: %s" % (self.process.poll(), self.stderr())
+        before = len(self.lines.seen)
+        self.signal(signal.SIGUSR2)
+        line = self.lines.wait("OK ", timeout, since=before)
+        assert line is not None, "target died while it answered: " + self.stderr()
+        assert not any("WRONG" in line for line in self.lines.seen), self.lines.seen
+        assert self.stderr() == ""
+
+
+def clean_environment(extra=None):
+    """The environment without what would change an interpreter's behaviour behind a test's back."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    env.update(extra or {})
+    return env
+
+
+def output_path(interpreter, name):
+    """(path as the target sees it, the same from outside) of a file that does not exist yet."""
+    inside, outside = chroots.place(interpreter.root)
+    unique = "%08x-%s" % (random.getrandbits(32), name)
+    return os.path.join(inside, unique), outside / unique
+
+
+class Result:
+    """What a finished leaksnoop said."""
+
+    def __init__(self, status, stdout, stderr):
+        self.status, self.stdout, self.stderr = status, stdout, stderr
+
+    @property
+    def report(self):
+        assert self.status == 0, "status %d: %s" % (self.status, self.stderr)
+        return json.loads(self.stdout)
+
+    @property
+    def reports(self):
+        assert self.status == 0, "status %d: %s" % (self.status, self.stderr)
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    def __repr__(self):
+        return "status %s\n%s\n%s" % (self.status, self.stdout[-2000:], self.stderr[-2000:])
+
+
+def run_leaksnoop(*args, timeout=60, **popen):
+    """Runs leaksnoop to its end."""
+    done = subprocess.run([str(BINARY), *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout,
+                          stdin=subprocess.DEVNULL, **popen)
+    return Result(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+
+
+class Trace:
+    """A leaksnoop attach at work. Use as a context: attached inside (unless wait=False), killed at the end if it still runs."""
+
+    def __init__(self, pid, *args, wait=True, timeout=30):
+        self.stdout, self.stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        command = [str(BINARY), "attach", str(pid), *map(str, args)]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.stdout, stderr=self.stderr)
+        self.pid = self.process.pid
+        try:
+            if wait:
+                self.wait_attached(timeout)
+        except BaseException:
+            self.kill()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+        self.stdout.close()
+        self.stderr.close()
+
+    def wait_attached(self, timeout=30):
+        """Until it waits for events with its probes in place: it sleeps in a poll while it holds perf events or BPF links."""
+        deadline = time.monotonic() + timeout
+        while not (self._holds_probes() and self._sleeps_in_poll()):
+            assert self.process.poll() is None, "the tracer ended: %r" % self.result()
+            assert time.monotonic() < deadline, "not attached within %g s" % timeout
+            time.sleep(0.005)
+
+    def _sleeps_in_poll(self):
+        try:
+            with open("/proc/%d/syscall" % self.pid) as file:
+                return file.read().split()[0] in WAITING
+        except (OSError, IndexError):
+            return False
+
+    def _holds_probes(self):
+        directory = "/proc/%d/fd" % self.pid
+        with contextlib.suppress(OSError):
+            for name in os.listdir(directory):
+                with contextlib.suppress(OSError):
+                    link = os.readlink(os.path.join(directory, name))
+                    if "perf_event" in link or "bpf_link" in link or "bpf-link" in link:
+                        return True
+        return False
+
+    def interrupt(self, number=signal.SIGINT, timeout=60):
+        """Asks it to stop, as Ctrl-C does."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        return self.wait(timeout)
+
+    def wait(self, timeout=60):
+        self.process.wait(timeout)
+        return self.result()
+
+    def kill(self):
+        """kill -9."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def result(self):
+        return Result(self.process.poll(), self._text(self.stdout), self._text(self.stderr))
+
+    @staticmethod
+    def _text(file):
+        file.seek(0)
+        return file.read().decode("utf-8", "replace")
+
+
+def trace_until_done(target, *args, timeout=120):
+    """Attaches, lets the target do its work, stops the tracer when it is done; the report."""
+    with Trace(target.pid, *args) as trace:
+        target.go()
+        target.wait_done(timeout)
+        return trace.interrupt().report
+
+
+def doctor(pid, *args):
+    """The process part of what doctor says, as it says it to machines."""
+    return run_leaksnoop("doctor", pid, "--format", "json", *args).report["process"]
+
+
+def armed_slots(pid):
+    """Slots of the process that hold something else than the allocator's own function."""
+    return [slot for slot in doctor(pid)["slots"] if slot["armed"]]
+
+
+def keep_lines(program):
+    """Numbers of the lines that carry a LEAK comment, with the text after it."""
+    found = {}
+    with open(TARGETS / program, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if "# LEAK" in line:
+                found[line.split("# LEAK", 1)[1].strip(" :\n")] = number
+    return found
+
+
+def place_of(finding):
+    """(base name of the file, line) of a finding's innermost Python frame, or None."""
+    for frame in finding["traceback"]:
+        if frame["language"] == "python":
+            return os.path.basename(frame["file"] or ""), frame["line"]
+    return None
+
+
+def in_random_order_of_time(limit, seed):
+    """A moment between 0 and `limit` seconds, the same for the same seed."""
+    return random.Random(seed).random() * limit

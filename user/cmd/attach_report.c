@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/* From the tables of a running attach to a struct report: what is known, and a note on everything that limits it. */
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fmt.h"
+#include "base/strbuf.h"
+#include "cmd/attach.h"
+#include "diagnose/findings.h"
+#include "interp/obmalloc.h"
+#include "target/pagemap.h"
+
+#define NOTES_MAX 16
+
+struct notes {
+	char *text[NOTES_MAX + 1];
+	size_t count;
+};
+
+static void notes_free(struct notes *n)
+{
+	for (size_t i = 0; i < n->count; i++)
+		free(n->text[i]);
+}
+
+static void note(struct notes *n, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+static void note(struct notes *n, const char *fmt, ...)
+{
+	struct strbuf buf = STRBUF_INIT;
+	va_list ap;
+
+	if (n->count == NOTES_MAX)
+		return;
+	va_start(ap, fmt);
+	strbuf_vappendf(&buf, fmt, ap);
+	va_end(ap);
+	if (!strbuf_take(&buf, &n->text[n->count]))
+		n->count++;
+}
+
+static void add_nursery(void *ctx, uint32_t target, uint64_t addr, const struct nursery_slot *slot)
+{
+	struct attach *a = ctx;
+
+	pipeline_add_nursery(a->pipeline, a->growth, target, addr, slot);
+}
+
+static int resident(void *ctx, uint64_t start, uint64_t end, uint64_t *ret_bytes)
+{
+	const struct attach *a = ctx;
+
+	return pagemap_count(a->pagemap, start, end, ret_bytes);
+}
+
+static int pool_alive(void *ctx, uint64_t addr, uint32_t size_class)
+{
+	const struct attach *a = ctx;
+
+	return obmalloc_pool_alive(tracee_python(a->tracee), RADDR(addr), size_class);
+}
+
+static int profile(struct attach *a, uint64_t now_ns)
+{
+	struct mappings_witness witness = { .ctx = a, .resident = resident, .pool_alive = pool_alive };
+
+	growth_begin(a->growth, now_ns);
+	pipeline_add_ledger(a->pipeline, a->growth);
+	session_nursery(a->session, add_nursery, a);
+	pipeline_add_mappings(a->pipeline, a->growth, tracee_target(a->tracee), a->gone ? NULL : &witness);
+	return growth_end(a->growth);
+}
+
+static void note_allocator(const struct attach *a, struct notes *n)
+{
+	const struct slots *slots = tracee_slots(a->tracee);
+
+	if (slots->allocator != ALLOCATOR_PYMALLOC || slots->debug_hooks || slots->tracemalloc)
+		note(n, "allocator: %s", slots->text);
+	if (a->opts->mode == TRACE_PASSIVE)
+		note(n, "passive: lines are those that asked for fresh %spages, in steps of %s; blocks that fit into what was there are not seen",
+		     tracee_sees_pools(a->tracee) ? "pools and " : "",
+		     fmt_size(tracee_sees_pools(a->tracee) ? obmalloc_pool_size(tracee_python(a->tracee)) : 4096).s);
+	if (a->no_mappings)
+		note(n, "mmap and brk are not followed: this kernel has no system call tracepoints");
+	if (tracee_restored(a->tracee))
+		note(n, "%d slots left armed by a killed tracer were restored first", tracee_restored(a->tracee));
+	if (!a->gone && tracee_slots_lost(a->tracee))
+		note(n, "the program changed its allocators while it was traced: %zu slots are not ours any more, what goes through them is not seen",
+		     tracee_slots_lost(a->tracee));
+}
+
+/* Prefork: a parent that only waits, and children that run the same program. */
+static void note_children(const struct attach *a, double seconds, struct notes *n)
+{
+	_cleanup_(freep) pid_t *children = NULL;
+	struct strbuf names = STRBUF_INIT;
+	size_t count, pythons = 0;
+
+	if (a->gone || seconds <= 0 || (double)coverage_seen(&a->coverage) / seconds > 1000 ||
+	    proc_children(a->pid, &children, &count))
+		return;
+	for (size_t i = 0; i < count; i++) {
+		_cleanup_(maps_freep) struct maps *maps = NULL;
+		_cleanup_(image_freep) struct image *image = NULL;
+
+		if (maps_load(children[i], &maps) || image_open_python(children[i], maps, &image, NULL))
+			continue;
+		if (pythons++ < 16)
+			strbuf_appendf(&names, "%s%d", pythons > 1 ? ", " : "", children[i]);
+	}
+	if (pythons)
+		note(n, "process %d allocates little itself and has %zu Python child process%s: %s%s; to trace their work, attach to one of them",
+		     a->pid, pythons, pythons == 1 ? "" : "es", strbuf_str(&names), pythons > 16 ? ", ..." : "");
+	strbuf_free(&names);
+}
+
+static void note_end(const struct attach *a, struct notes *n)
+{
+	int code = 0;
+
+	switch (pipeline_end(a->pipeline, &code)) {
+	case PIPELINE_EXITED:
+		if (code & 0x7f)
+			note(n, "the process was killed by signal %d (%s)", code & 0x7f, strsignal(code & 0x7f));
+		else
+			note(n, "the process exited with status %d", code >> 8 & 0xff);
+		break;
+	case PIPELINE_EXECED:
+		note(n, "the process executed another program, which is not traced");
+		break;
+	case PIPELINE_RUNS:
+		if (a->gone)
+			note(n, "the process is gone");
+		break;
+	}
+}
+
+static void fill_memory(struct attach *a, double seconds, struct report_memory *m)
+{
+	struct proc_memory now;
+
+	if (!a->gone && !proc_memory_read(a->pid, &now))
+		a->memory = now;
+	*m = (struct report_memory){
+		.rss_bytes = a->memory.rss_bytes,
+		.pss_bytes = a->memory.pss_bytes,
+		.growth_bytes_per_second =
+			seconds > 0 ? ((double)a->memory.rss_bytes - (double)a->memory_start.rss_bytes) / seconds : NAN,
+		.explained_ratio = NAN,
+	};
+}
+
+static void fill_coverage(struct attach *a, struct report *r, struct report_loss *losses, struct notes *notes)
+{
+	uint64_t seen, missed, dropped;
+
+	a->coverage.replaced = ledger_replaced(pipeline_ledger(a->pipeline));
+	seen = coverage_seen(&a->coverage);
+	dropped = coverage_dropped(&a->coverage);
+	missed = coverage_missed(&a->coverage);
+	if (missed == UINT64_MAX && a->opts->mode == TRACE_EXACT)
+		note(notes, "coverage rests on our own counters: the allocator's count of live blocks could not be read");
+	r->coverage.seen = seen;
+	r->coverage.happened = seen + dropped + (missed == UINT64_MAX ? 0 : missed);
+	r->coverage.dropped = dropped;
+	r->coverage.ratio = r->coverage.happened ? (double)seen / (double)r->coverage.happened : NAN;
+	if (a->opts->mode == TRACE_PASSIVE) {
+		/* Single allocations are not looked at: how many happened is not known. */
+		r->coverage.seen = r->coverage.happened = REPORT_UNKNOWN;
+		r->coverage.ratio = NAN;
+	}
+	r->coverage.unresolved_frames = stacks_unresolved(pipeline_stacks(a->pipeline));
+	coverage_losses(&a->coverage, losses);
+	r->coverage.losses = losses;
+	r->coverage.n_losses = STAT_COUNT - STAT_LOST_FIRST;
+}
+
+int attach_report(struct attach *a)
+{
+	static const char *const groups[] = { "line", "file", "traceback" }, *const modes[] = { "exact", "passive" };
+	_cleanup_(findings_freep) struct findings *findings = NULL;
+	_cleanup_(notes_free) struct notes notes = { 0 };
+	struct report_loss losses[STAT_COUNT - STAT_LOST_FIRST];
+	uint64_t now_ns = clock_mono_ns(&clock_real);
+	double seconds = (double)(now_ns - a->start_ns) / 1e9;
+	struct report_memory memory;
+	struct report r = {
+		.target = { a->pid, python_version(tracee_python(a->tracee)), (const char *const *)a->cmdline, a->container },
+		.start = a->start_wall,
+		.seconds = seconds,
+		.mode = modes[a->opts->mode],
+		.armed_seconds = tracee_armed_seconds(a->tracee),
+		.group_by = groups[a->opts->group_by],
+	};
+	int error;
+
+	error = profile(a, now_ns);
+	if (!error)
+		error = findings_new(a->growth, pipeline_stacks(a->pipeline), a->source, (size_t)a->opts->top, seconds, now_ns,
+				     a->opts->mode == TRACE_EXACT, &findings);
+	if (error)
+		return error;
+	r.findings = findings_get(findings, &r.n_findings);
+	findings_more(findings, &r.n_findings_more, &r.more_bytes);
+	r.more_bytes += growth_filtered_bytes(a->growth);
+	fill_coverage(a, &r, losses, &notes);
+	fill_memory(a, seconds, &memory);
+	r.memory = &memory;
+	note_allocator(a, &notes);
+	note_children(a, seconds, &notes);
+	note_end(a, &notes);
+	r.coverage.notes = (const char *const *)notes.text;
+	return report_write(report_writer_find(a->opts->format ? "json" : "text"), &r, &a->style, a->out);
+}

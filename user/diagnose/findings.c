@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+#include "diagnose/findings.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+struct findings {
+	struct report_finding *findings;
+	size_t count;
+	size_t more;
+	uint64_t more_bytes;
+};
+
+static void fill_frame(const struct stacks *stacks, struct source *source, const struct frame *f, struct report_frame *ret)
+{
+	*ret = (struct report_frame){
+		.file = stacks_str(stacks, f->file),
+		.function = stacks_str(stacks, f->function),
+		.line = f->line > 0 ? f->line : 0,
+	};
+	if (source && ret->line)
+		ret->source = source_line(source, ret->file, ret->line);
+}
+
+static struct report_estimate rate(double amount, double seconds, bool exact)
+{
+	double estimate = seconds > 0 ? amount / seconds : NAN;
+
+	return (struct report_estimate){ estimate, exact ? estimate : NAN, exact ? estimate : NAN };
+}
+
+static int fill_finding(const struct growth_group *g, const struct stacks *stacks, struct source *source, double seconds,
+			uint64_t now_ns, bool exact, struct report_finding *ret)
+{
+	const struct stack *stack = stacks_get(stacks, g->stack);
+	struct report_frame *frames = calloc(stack->count + 1u, sizeof(*frames));
+
+	if (!frames)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < stack->count; i++)
+		fill_frame(stacks, source, stacks_frame(stacks, stack->frames[i]), &frames[i]);
+	*ret = (struct report_finding){
+		.kind = g->kind,
+		.confidence = NAN,
+		.bytes_per_second = rate((double)g->live_bytes, seconds, exact),
+		.blocks_per_second = rate((double)g->live_blocks, seconds, exact),
+		.live_bytes = g->live_bytes,
+		.live_blocks = g->live_blocks,
+		.delta_bytes = g->delta_bytes,
+		.delta_blocks = g->delta_blocks,
+		.age_seconds = now_ns > g->oldest_ns ? (double)(now_ns - g->oldest_ns) / 1e9 : 0,
+		.first_hand = -1,
+		.traceback = frames,
+		.n_traceback = stack->count,
+		.truncated = stack->truncated,
+	};
+	return 0;
+}
+
+int findings_new(const struct growth *growth, const struct stacks *stacks, struct source *source, size_t top, double seconds,
+		 uint64_t now_ns, bool exact, struct findings **ret_findings)
+{
+	_cleanup_(findings_freep) struct findings *f = calloc(1, sizeof(*f));
+	size_t n = growth_count(growth);
+
+	if (!f)
+		return -ENOMEM;
+	if (top && n > top)
+		n = top;
+	f->findings = calloc(n + 1, sizeof(*f->findings));
+	if (!f->findings)
+		return -ENOMEM;
+	for (; f->count < n; f->count++) {
+		int r = fill_finding(growth_get(growth, f->count), stacks, source, seconds, now_ns, exact,
+				     &f->findings[f->count]);
+
+		if (r)
+			return r;
+	}
+	f->more = growth_count(growth) - n;
+	for (size_t i = n; i < growth_count(growth); i++)
+		f->more_bytes += growth_get(growth, i)->live_bytes;
+	*ret_findings = take_ptr(f);
+	return 0;
+}
+
+void findings_free(struct findings *f)
+{
+	if (!f)
+		return;
+	for (size_t i = 0; i < f->count; i++)
+		free((void *)f->findings[i].traceback);
+	free(f->findings);
+	free(f);
+}
+
+const struct report_finding *findings_get(const struct findings *f, size_t *ret_count)
+{
+	*ret_count = f->count;
+	return f->findings;
+}
+
+void findings_more(const struct findings *f, size_t *ret_count, uint64_t *ret_bytes)
+{
+	*ret_count = f->more;
+	*ret_bytes = f->more_bytes;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+/* From ranked growth to the findings of a report. */
+#pragma once
+
+#include <stddef.h>
+
+#include "base/cleanup.h"
+#include "diagnose/growth.h"
+#include "diagnose/source.h"
+#include "diagnose/model.h"
+
+struct findings;
+
+/* The top groups as findings; strings belong to stacks and source, which must outlive them. top 0: all. source may be NULL. seconds: the
+ * window, for rates. estimate: the numbers come from samples or pages, so the rates have no exact bounds. */
+int findings_new(const struct growth *growth, const struct stacks *stacks, struct source *source, size_t top, double seconds,
+		 uint64_t now_ns, bool exact, struct findings **ret_findings);
+void findings_free(struct findings *findings);
+DEFINE_CLEANUP(struct findings, findings_free)
+
+const struct report_finding *findings_get(const struct findings *findings, size_t *ret_count);
+/* What --top cut: groups, and their live bytes. */
+void findings_more(const struct findings *findings, size_t *ret_count, uint64_t *ret_bytes);

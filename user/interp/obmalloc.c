@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Counting pymalloc's arenas, pools and blocks from outside. Headers only: one
+ * gather of pool headers an arena. Equations: the sum of ref.count over pools
+ * plus raw_blocks is sys.getallocatedblocks(); pools_used + pools_free +
+ * pools_uncarved is the sum of ntotalpools of the arenas that were not refused.
+ * Limits: a running target changes while it is read; entries that contradict
+ * themselves are refused and counted, the rest is a blur of milliseconds.
+ */
+#include "interp/obmalloc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "interp/obmalloc_state.h"
+
+#define ARENA_BATCH 256
+#define ENTRY_MAX 64
+#define POOLS_MAX 256     /* of one arena: 128 in a 2 MiB arena of 16 KiB pools */
+#define HEADER_MAX 64
+
+struct pool_entry {
+	uint32_t count, szidx;
+};
+
+static struct pool_entry pool_parse(const struct layout *l, const uint8_t *bytes)
+{
+	struct pool_entry pool;
+
+	memcpy(&pool.count, bytes + l->po_count, 4);
+	memcpy(&pool.szidx, bytes + l->po_szidx, 4);
+	return pool;
+}
+
+static bool fits_limits(const struct layout *l)
+{
+	return l->ar_size <= ENTRY_MAX && l->po_size <= HEADER_MAX && l->pool_size && l->pool_overhead < l->pool_size;
+}
+
+static void count_pool(const struct layout *l, const struct pool_entry *pool, struct obmalloc_totals *totals)
+{
+	uint32_t size = (pool->szidx + 1) * l->alignment;
+
+	if (pool->count == 0) {
+		totals->pools_free++;
+		return;
+	}
+	if (pool->szidx >= l->size_classes || pool->count > (l->pool_size - l->pool_overhead) / size) {
+		totals->refused++;
+		return;
+	}
+	totals->pools_used++;
+	totals->live_blocks += pool->count;
+	totals->live_bytes += (uint64_t)pool->count * size;
+}
+
+/* An arena_fn. */
+static int count_arena(const struct python *python, const struct arena_entry *arena, void *ctx)
+{
+	struct obmalloc_totals *totals = ctx;
+	const struct layout *l = &python->layout;
+	uint8_t headers[POOLS_MAX * HEADER_MAX];
+	raddr_t addrs[POOLS_MAX];
+	uint64_t first, carved;
+	int r;
+
+	if (!arena) {
+		totals->refused++;
+		return 0;
+	}
+	first = arena_first_pool(l, arena);
+	carved = (arena->pool_address - first) / l->pool_size;
+	if (carved > POOLS_MAX || carved > arena->ntotalpools) {
+		totals->refused++;
+		return 0;
+	}
+	for (uint64_t i = 0; i < carved; i++)
+		addrs[i] = RADDR(first + i * l->pool_size);
+	r = rmem_gather(python->mem, addrs, (size_t)carved, l->po_size, headers);
+	if (r == -EFAULT) {
+		/* unmapped since its entry was read */
+		totals->refused++;
+		return 0;
+	}
+	if (r < 0)
+		return r;
+	totals->arenas++;
+	totals->arena_size = arena_bytes(l, arena);
+	totals->arena_bytes += totals->arena_size;
+	totals->pools_uncarved += arena->ntotalpools - carved;
+	for (uint64_t i = 0; i < carved; i++) {
+		struct pool_entry pool = pool_parse(l, headers + i * l->po_size);
+
+		count_pool(l, &pool, totals);
+	}
+	return 0;
+}
+
+/* arena NULL: an entry that made no sense. Returns a negative errno to stop. */
+typedef int (*arena_fn)(const struct python *python, const struct arena_entry *arena, void *ctx);
+
+/* -EAGAIN: the array of arenas moved. */
+static int visit_arenas(const struct python *python, const struct obmalloc_state *state, arena_fn fn, void *ctx)
+{
+	const struct layout *l = &python->layout;
+	uint8_t entries[ARENA_BATCH * ENTRY_MAX];
+
+	for (uint32_t i = 0; i < state->maxarenas; i += ARENA_BATCH) {
+		uint32_t n = state->maxarenas - i < ARENA_BATCH ? state->maxarenas - i : ARENA_BATCH;
+		int r = rmem_read(python->mem, raddr_add(state->arenas, (int64_t)i * l->ar_size), entries, (size_t)n * l->ar_size);
+
+		if (r < 0)
+			return r == -EFAULT ? -EAGAIN : r;
+		for (uint32_t k = 0; k < n && r >= 0; k++) {
+			const uint8_t *bytes = entries + (size_t)k * l->ar_size;
+			struct arena_entry arena;
+			uint64_t address;
+
+			memcpy(&address, bytes + l->ar_address, 8);
+			if (address)
+				r = fn(python, arena_parse(l, bytes, &arena) ? &arena : NULL, ctx);
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static void add_counters(const struct obmalloc_state *state, struct obmalloc_totals *totals)
+{
+	if (state->raw_blocks != OBMALLOC_UNKNOWN)
+		totals->raw_blocks += state->raw_blocks;
+	if (state->highwater == OBMALLOC_UNKNOWN)
+		totals->arenas_highwater = OBMALLOC_UNKNOWN;
+	else if (totals->arenas_highwater != OBMALLOC_UNKNOWN)
+		totals->arenas_highwater += state->highwater;
+}
+
+static int count_states(const struct python *python, struct obmalloc_state *states, size_t n, struct obmalloc_totals *totals)
+{
+	for (size_t i = 0; i < n; i++) {
+		int r = visit_arenas(python, &states[i], count_arena, totals);
+
+		if (r < 0)
+			return r;
+		add_counters(&states[i], totals);
+	}
+	totals->allocated_blocks = totals->live_blocks + totals->raw_blocks;
+	if (n == 1 && states[0].counter != OBMALLOC_UNKNOWN) {
+		totals->allocated_blocks = states[0].counter;
+		/* 3.8 counts all blocks in one number */
+		totals->raw_blocks = states[0].counter > totals->live_blocks ? states[0].counter - totals->live_blocks : 0;
+	}
+	return 0;
+}
+
+struct range_visit {
+	obmalloc_arena_fn fn;
+	void *ctx;
+};
+
+static int visit_range(const struct python *python, const struct arena_entry *arena, void *ctx)
+{
+	const struct range_visit *v = ctx;
+
+	return arena ? v->fn(v->ctx, RADDR(arena->address), arena_bytes(&python->layout, arena)) : 0;
+}
+
+int obmalloc_visit_arenas(const struct python *python, obmalloc_arena_fn fn, void *ctx)
+{
+	_cleanup_(freep) struct obmalloc_state *states = calloc(OBMALLOC_STATES_MAX, sizeof(*states));
+	struct range_visit visit = { fn, ctx };
+	ssize_t n;
+	int r = 0;
+
+	if (!states)
+		return -ENOMEM;
+	if (!fits_limits(&python->layout))
+		return -EPROTO;
+	n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
+	for (ssize_t i = 0; i < n && !r; i++)
+		r = visit_arenas(python, &states[i], visit_range, &visit);
+	return n == 0 ? -ENOENT : n < 0 ? (int)n : r;
+}
+
+uint64_t obmalloc_pool_size(const struct python *python)
+{
+	return python->layout.pool_size;
+}
+
+int obmalloc_totals(const struct python *python, struct obmalloc_totals *ret_totals, struct err *err)
+{
+	_cleanup_(freep) struct obmalloc_state *states = calloc(OBMALLOC_STATES_MAX, sizeof(*states));
+	struct obmalloc_totals totals;
+	int r = -EAGAIN;
+
+	if (!states)
+		return err_set(err, -ENOMEM, "out of memory");
+	if (!fits_limits(&python->layout))
+		return err_set(err, -EPROTO, "the layout of Python %s has impossible pool sizes", python->version);
+	/* the array of arenas moves when it grows: look again */
+	for (int tries = 0; tries < 3 && r == -EAGAIN; tries++) {
+		ssize_t n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
+
+		if (n == 0)
+			return err_set(err, -ENOENT, "process %d does not use pymalloc", python->pid);
+		totals = (struct obmalloc_totals){ .pool_size = python->layout.pool_size, .arena_size = python->layout.arena_size };
+		r = n < 0 ? (int)n : count_states(python, states, (size_t)n, &totals);
+	}
+	if (r < 0)
+		return err_set(err, r, "cannot read the arenas of process %d: %s", python->pid, strerror(-r));
+	*ret_totals = totals;
+	return 0;
+}
+
+int obmalloc_usedpools(const struct python *python, raddr_t interp, raddr_t *ret_usedpools)
+{
+	struct obmalloc_state state;
+	int r = obmalloc_state_of(python, interp, &state);
+
+	if (r < 0)
+		return r;
+	if (!state.used.v || !obmalloc_is_used(python, state.used))
+		return -ENOENT;
+	*ret_usedpools = state.used;
+	return 0;
+}
+
+/* Does the arena that the pool names hold it? */
+static int arena_holds(const struct python *python, const struct obmalloc_state *state, uint64_t pool, uint32_t index)
+{
+	const struct layout *l = &python->layout;
+	uint8_t bytes[ENTRY_MAX];
+	struct arena_entry arena;
+	int r;
+
+	if (index >= state->maxarenas)
+		return 0;
+	r = rmem_read(python->mem, raddr_add(state->arenas, (int64_t)index * l->ar_size), bytes, l->ar_size);
+	if (r < 0)
+		return r == -EFAULT ? 0 : r;
+	return arena_parse(l, bytes, &arena) && pool >= arena_first_pool(l, &arena) && pool < arena.pool_address;
+}
+
+int obmalloc_pool_alive(const struct python *python, raddr_t addr, uint32_t size_class)
+{
+	_cleanup_(freep) struct obmalloc_state *states = NULL;
+	const struct layout *l = &python->layout;
+	uint8_t header[HEADER_MAX];
+	struct pool_entry pool;
+	uint32_t index;
+	uint64_t at = addr.v & ~(uint64_t)(l->pool_size - 1);
+	ssize_t n;
+	int r;
+
+	if (!fits_limits(l))
+		return -EPROTO;
+	r = rmem_read(python->mem, RADDR(at), header, l->po_size);
+	if (r < 0)
+		return r == -EFAULT ? 0 : r;
+	pool = pool_parse(l, header);
+	memcpy(&index, header + l->po_arenaindex, 4);
+	if (pool.count == 0 || pool.szidx != size_class)
+		return 0;
+	states = calloc(OBMALLOC_STATES_MAX, sizeof(*states));
+	if (!states)
+		return -ENOMEM;
+	n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
+	for (ssize_t i = 0; i < n; i++) {
+		r = arena_holds(python, &states[i], at, index);
+		if (r != 0)
+			return r;
+	}
+	return n < 0 ? (int)n : 0;
+}

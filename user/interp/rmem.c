@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Reading a target's memory, live or recorded. The only place that calls
+ * process_vm_readv. Invariant: a read fills the whole buffer or fails; the
+ * buffer of a failed read holds nothing of meaning. Limits: not for use by two
+ * threads at once (the counters are plain).
+ */
+#include "interp/rmem.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#define GATHER_BATCH 256   /* pieces a system call; the kernel's limit is 1024 */
+#define PAGE 4096u
+
+struct rmem {
+	pid_t pid;                          /* 0: recorded */
+	const struct rmem_region *regions;
+	size_t n_regions;
+	uint64_t bytes, reads;
+};
+
+int rmem_open_pid(pid_t pid, struct rmem **ret_mem)
+{
+	_cleanup_(rmem_freep) struct rmem *mem = NULL;
+
+	if (pid <= 0)
+		return -ESRCH;
+	mem = calloc(1, sizeof(*mem));
+	if (!mem)
+		return -ENOMEM;
+	mem->pid = pid;
+	*ret_mem = take_ptr(mem);
+	return 0;
+}
+
+int rmem_open_regions(const struct rmem_region *regions, size_t count, struct rmem **ret_mem)
+{
+	struct rmem *mem = calloc(1, sizeof(*mem));
+
+	if (!mem)
+		return -ENOMEM;
+	mem->regions = regions;
+	mem->n_regions = count;
+	*ret_mem = mem;
+	return 0;
+}
+
+void rmem_free(struct rmem *mem)
+{
+	free(mem);
+}
+
+static int read_region(const struct rmem *mem, raddr_t addr, void *buf, size_t size)
+{
+	for (size_t i = 0; i < mem->n_regions; i++) {
+		const struct rmem_region *r = &mem->regions[i];
+		uint64_t offset = addr.v - r->start;
+
+		if (addr.v < r->start || offset > r->size || size > r->size - offset)
+			continue;
+		memcpy(buf, r->data + offset, size);
+		return 0;
+	}
+	return -EFAULT;
+}
+
+static int read_process(const struct rmem *mem, const struct iovec *local, const struct iovec *remote, size_t n, size_t size)
+{
+	ssize_t got = process_vm_readv(mem->pid, local, 1, remote, n, 0);
+
+	if (got < 0)
+		return errno == EIO || errno == EINVAL ? -EFAULT : -errno;
+	return (size_t)got == size ? 0 : -EFAULT;
+}
+
+int rmem_read(struct rmem *mem, raddr_t addr, void *buf, size_t size)
+{
+	struct iovec local = { buf, size };
+	struct iovec remote = { (void *)(uintptr_t)addr.v, size };
+	int r;
+
+	if (size == 0)
+		return 0;
+	if (addr.v + size < addr.v || addr.v < PAGE)
+		return -EFAULT;
+	r = mem->pid ? read_process(mem, &local, &remote, 1, size) : read_region(mem, addr, buf, size);
+	mem->reads++;
+	if (r == 0)
+		mem->bytes += size;
+	return r;
+}
+
+int rmem_gather(struct rmem *mem, const raddr_t *addrs, size_t count, size_t size, void *buf)
+{
+	struct iovec remote[GATHER_BATCH];
+	uint8_t *out = buf;
+
+	while (count > 0) {
+		size_t n = count < GATHER_BATCH ? count : GATHER_BATCH;
+		struct iovec local = { out, n * size };
+		int r = 0;
+
+		for (size_t i = 0; i < n; i++)
+			remote[i] = (struct iovec){ (void *)(uintptr_t)addrs[i].v, size };
+		if (mem->pid)
+			r = read_process(mem, &local, remote, n, n * size);
+		else
+			for (size_t i = 0; i < n && r == 0; i++)
+				r = read_region(mem, addrs[i], out + i * size, size);
+		mem->reads++;
+		if (r < 0)
+			return r;
+		mem->bytes += n * size;
+		out += n * size;
+		addrs += n;
+		count -= n;
+	}
+	return 0;
+}
+
+int rmem_u8(struct rmem *mem, raddr_t addr, uint8_t *ret)
+{
+	uint8_t v;
+	int r = rmem_read(mem, addr, &v, sizeof(v));
+
+	if (r == 0)
+		*ret = v;
+	return r;
+}
+
+int rmem_u32(struct rmem *mem, raddr_t addr, uint32_t *ret)
+{
+	uint32_t v;
+	int r = rmem_read(mem, addr, &v, sizeof(v));
+
+	if (r == 0)
+		*ret = v;
+	return r;
+}
+
+int rmem_u64(struct rmem *mem, raddr_t addr, uint64_t *ret)
+{
+	uint64_t v;
+	int r = rmem_read(mem, addr, &v, sizeof(v));
+
+	if (r == 0)
+		*ret = v;
+	return r;
+}
+
+int rmem_ptr(struct rmem *mem, raddr_t addr, raddr_t *ret)
+{
+	return rmem_u64(mem, addr, &ret->v);
+}
+
+/* Reads up to the page's end at a time, so that a string at the end of a mapping is no fault. */
+int rmem_cstr(struct rmem *mem, raddr_t addr, char *buf, size_t size)
+{
+	size_t done = 0;
+
+	if (size == 0)
+		return -EINVAL;
+	while (done < size - 1) {
+		size_t page_left = PAGE - (size_t)((addr.v + done) % PAGE);
+		size_t n = size - 1 - done < page_left ? size - 1 - done : page_left;
+		int r;
+
+		/* recorded regions have any alignment: there, byte by byte */
+		if (!mem->pid)
+			n = 1;
+		r = rmem_read(mem, raddr_add(addr, (int64_t)done), buf + done, n);
+		if (r < 0)
+			return r;
+		if (memchr(buf + done, '\0', n))
+			return 0;
+		done += n;
+	}
+	buf[size - 1] = '\0';
+	return 0;
+}
+
+uint64_t rmem_bytes_read(const struct rmem *mem)
+{
+	return mem->bytes;
+}
+
+uint64_t rmem_reads(const struct rmem *mem)
+{
+	return mem->reads;
+}

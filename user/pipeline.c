@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: MIT */
+#include "pipeline.h"
+
+#include <errno.h>
+
+#include "../bpf/control.h"
+
+struct pipeline {
+	struct stacks *stacks;
+	struct ledger *ledger;
+	pipeline_fork_fn on_fork;
+	void *ctx;
+	struct {
+		pid_t pid;
+		struct mappings *mappings;   /* NULL: not followed */
+	} targets[MAX_TARGETS];
+	enum pipeline_end end;
+	int exit_code;
+	uint64_t events, malformed;
+};
+
+int pipeline_new(stacks_fetch_fn fetch, pipeline_fork_fn on_fork, void *ctx, struct pipeline **ret_pipeline)
+{
+	_cleanup_(pipeline_freep) struct pipeline *p = calloc(1, sizeof(*p));
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	p->on_fork = on_fork;
+	p->ctx = ctx;
+	r = stacks_new(fetch, ctx, &p->stacks);
+	if (!r)
+		r = ledger_new(&p->ledger);
+	if (r)
+		return r;
+	*ret_pipeline = take_ptr(p);
+	return 0;
+}
+
+void pipeline_free(struct pipeline *p)
+{
+	if (!p)
+		return;
+	for (size_t i = 0; i < MAX_TARGETS; i++)
+		mappings_free(p->targets[i].mappings);
+	stacks_free(p->stacks);
+	ledger_free(p->ledger);
+	free(p);
+}
+
+int pipeline_add_target(struct pipeline *p, uint32_t target, pid_t pid, enum linetable_kind kind, struct mappings *mappings)
+{
+	int r = stacks_add_target(p->stacks, target, kind);
+
+	if (r) {
+		mappings_free(mappings);
+		return r;
+	}
+	p->targets[target].pid = pid;
+	p->targets[target].mappings = mappings;
+	return 0;
+}
+
+/* The target itself, not a forked child whose slots are still to be restored. */
+static bool is_target(const struct pipeline *p, const struct event_task *e)
+{
+	return e->hdr.target < MAX_TARGETS && p->targets[e->hdr.target].pid == (pid_t)e->pid;
+}
+
+static int take_alloc(struct pipeline *p, const void *data, size_t size)
+{
+	const struct event_alloc *e = data;
+
+	(void)size;
+	return ledger_on_alloc(p->ledger, e, stacks_find(p->stacks, e->stack));
+}
+
+static int take_free(struct pipeline *p, const void *data, size_t size)
+{
+	(void)size;
+	return ledger_on_free(p->ledger, data);
+}
+
+static int take_realloc_failed(struct pipeline *p, const void *data, size_t size)
+{
+	(void)size;
+	return ledger_on_realloc_failed(p->ledger, data);
+}
+
+static int take_stack(struct pipeline *p, const void *data, size_t size)
+{
+	return stacks_on_stack(p->stacks, data, size);
+}
+
+static int take_code(struct pipeline *p, const void *data, size_t size)
+{
+	return stacks_on_code(p->stacks, data, size);
+}
+
+static int take_code_free(struct pipeline *p, const void *data, size_t size)
+{
+	const struct event_block *e = data;
+
+	(void)size;
+	return stacks_on_code_free(p->stacks, e->hdr.target, e->addr);
+}
+
+static struct mappings *mappings_of(const struct pipeline *p, const struct event_hdr *hdr)
+{
+	return hdr->target < MAX_TARGETS ? p->targets[hdr->target].mappings : NULL;
+}
+
+static int take_map(struct pipeline *p, const void *data, size_t size)
+{
+	const struct event_map *e = data;
+	struct mappings *m = mappings_of(p, &e->hdr);
+
+	(void)size;
+	return m ? mappings_on_map(m, e, stacks_find(p->stacks, e->stack)) : 0;
+}
+
+/* The records of one address. */
+static int take_place(struct pipeline *p, const void *data, size_t size)
+{
+	const struct event_block *e = data;
+	struct mappings *m = mappings_of(p, &e->hdr);
+	uint32_t stack = m ? stacks_find(p->stacks, e->stack) : 0;
+
+	(void)size;
+	if (!m)
+		return 0;
+	switch (e->hdr.kind) {
+	case EVENT_MUNMAP:
+		return mappings_on_munmap(m, e);
+	case EVENT_BRK:
+		return mappings_on_brk(m, e, stack);
+	case EVENT_POOL:
+		return mappings_on_pool(m, e, stack);
+	case EVENT_FAULT:
+		return mappings_on_fault(m, e, stack);
+	default:
+		return mappings_on_arena(m, e, stack);
+	}
+}
+
+static int take_fork(struct pipeline *p, const void *data, size_t size)
+{
+	const struct event_task *e = data;
+
+	(void)size;
+	if (p->on_fork)
+		p->on_fork(p->ctx, (pid_t)e->pid);
+	return 0;
+}
+
+static int take_exec(struct pipeline *p, const void *data, size_t size)
+{
+	(void)size;
+	if (is_target(p, data))
+		p->end = PIPELINE_EXECED;
+	return 0;
+}
+
+static int take_exit(struct pipeline *p, const void *data, size_t size)
+{
+	const struct event_task *e = data;
+
+	(void)size;
+	if (!is_target(p, e))
+		return 0;
+	p->end = PIPELINE_EXITED;
+	p->exit_code = (int)e->exit_code;
+	return 0;
+}
+
+/* What takes a record of each kind, and the least it must be. A kind without a row is passed over. */
+static const struct {
+	int (*take)(struct pipeline *p, const void *data, size_t size);
+	size_t size;
+} takers[EVENT_KIND_COUNT] = {
+	[EVENT_ALLOC] = { take_alloc, sizeof(struct event_alloc) },
+	[EVENT_FREE] = { take_free, sizeof(struct event_block) },
+	[EVENT_REALLOC_FAILED] = { take_realloc_failed, sizeof(struct event_block) },
+	[EVENT_STACK] = { take_stack, sizeof(struct event_stack) },
+	[EVENT_CODE] = { take_code, sizeof(struct event_code) },
+	[EVENT_CODE_FREE] = { take_code_free, sizeof(struct event_block) },
+	[EVENT_POOL] = { take_place, sizeof(struct event_block) },
+	[EVENT_ARENA_ALLOC] = { take_place, sizeof(struct event_block) },
+	[EVENT_ARENA_FREE] = { take_place, sizeof(struct event_block) },
+	[EVENT_MMAP] = { take_map, sizeof(struct event_map) },
+	[EVENT_MREMAP] = { take_map, sizeof(struct event_map) },
+	[EVENT_MUNMAP] = { take_place, sizeof(struct event_block) },
+	[EVENT_BRK] = { take_place, sizeof(struct event_block) },
+	[EVENT_FAULT] = { take_place, sizeof(struct event_block) },
+	[EVENT_FORK] = { take_fork, sizeof(struct event_task) },
+	[EVENT_EXEC] = { take_exec, sizeof(struct event_task) },
+	[EVENT_EXIT] = { take_exit, sizeof(struct event_task) },
+};
+
+int pipeline_on_event(void *pipeline, const void *data, size_t size)
+{
+	const struct event_hdr *hdr = data;
+	struct pipeline *p = pipeline;
+	int r;
+
+	p->events++;
+	if (size < sizeof(*hdr) || hdr->kind >= EVENT_KIND_COUNT || size < takers[hdr->kind].size) {
+		p->malformed++;
+		return 0;
+	}
+	if (!takers[hdr->kind].take)
+		return 0;
+	r = takers[hdr->kind].take(p, data, size);
+	if (r == -EBADMSG || r == -ENOSPC)
+		p->malformed++;
+	/* One record that makes no sense, or finds a bounded table full, is counted; without memory there is no going on. */
+	return r == -EBADMSG || r == -ENOSPC ? 0 : r;
+}
+
+enum pipeline_end pipeline_end(const struct pipeline *p, int *ret_exit_code)
+{
+	if (ret_exit_code)
+		*ret_exit_code = p->exit_code;
+	return p->end;
+}
+
+struct stacks *pipeline_stacks(struct pipeline *p)
+{
+	return p->stacks;
+}
+
+struct ledger *pipeline_ledger(struct pipeline *p)
+{
+	return p->ledger;
+}
+
+uint64_t pipeline_events(const struct pipeline *p)
+{
+	return p->events;
+}
+
+uint64_t pipeline_malformed(const struct pipeline *p)
+{
+	return p->malformed;
+}
+
+static void profile_block(void *ctx, uint32_t target, uint64_t addr, const struct block *block)
+{
+	(void)target;
+	(void)addr;
+	growth_add(ctx, FINDING_python, block->stack, block->size, 1, block->time_ns);
+}
+
+void pipeline_add_ledger(struct pipeline *p, struct growth *growth)
+{
+	ledger_visit(p->ledger, profile_block, growth);
+}
+
+void pipeline_add_nursery(struct pipeline *p, struct growth *growth, uint32_t target, uint64_t addr,
+			  const struct nursery_slot *slot)
+{
+	(void)target;
+	(void)addr;
+	growth_add(growth, FINDING_python, stacks_find(p->stacks, slot->stack), slot->size, 1, slot->time_ns);
+}
+
+static void profile_mapping(void *ctx, enum mapping_kind kind, uint32_t stack, uint64_t bytes, uint64_t time_ns)
+{
+	static const enum finding_kind findings[] = {
+		[MAPPING_MMAP] = FINDING_mmap,
+		[MAPPING_HEAP] = FINDING_native,
+		[MAPPING_PAGE] = FINDING_native,
+		[MAPPING_POOL] = FINDING_python,
+		[MAPPING_ARENA_PAGE] = FINDING_python,
+	};
+
+	growth_add(ctx, findings[kind], stack, bytes, 1, time_ns);
+}
+
+void pipeline_add_mappings(struct pipeline *p, struct growth *growth, uint32_t target, const struct mappings_witness *witness)
+{
+	if (target < MAX_TARGETS && p->targets[target].mappings)
+		mappings_visit(p->targets[target].mappings, witness, profile_mapping, growth);
+}

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One process as /proc shows it: state, memory, arguments. Limits: a kernel
+ * before 4.14 has no smaps_rollup; memory is then unknown (-ENOENT).
+ */
+#include "target/proc.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "target/procfile.h"
+
+#define STAT_MAX 4096
+#define TEXT_MAX 65536
+#define ARGV_MAX 4096
+#define CMDLINE_MAX (1u << 20)
+
+/* The comm of a stat line may hold anything, even ") R 1": it ends at the last ')'. */
+static const char *take_comm(const char *text, struct proc_stat *stat)
+{
+	const char *open = strchr(text, '('), *close = strrchr(text, ')');
+	size_t len;
+
+	if (!open || !close || close < open)
+		return NULL;
+	len = (size_t)(close - open - 1);
+	if (len >= sizeof(stat->comm))
+		len = sizeof(stat->comm) - 1;
+	memcpy(stat->comm, open + 1, len);
+	stat->comm[len] = '\0';
+	return close + 1;
+}
+
+int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat)
+{
+	char copy[STAT_MAX + 1];
+	struct proc_stat stat = { 0 };
+	const char *rest;
+	char after;
+
+	if (len > STAT_MAX || (len && memchr(text, '\0', len)))
+		return -EINVAL;
+	memcpy(copy, text, len);
+	copy[len] = '\0';
+	rest = take_comm(copy, &stat);
+	if (!rest || sscanf(copy, "%d%c", &stat.pid, &after) != 2 || after != ' ')
+		return -EINVAL;
+	/* Fields 3 (state), 4 (ppid), 20 (num_threads), 22 (starttime); 5 to 19 and 21 are passed over. */
+	if (sscanf(rest, " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %" SCNu32 " %*s %" SCNu64,
+		   &stat.state, &stat.ppid, &stat.num_threads, &stat.start_ticks) != 4)
+		return -EINVAL;
+	*ret_stat = stat;
+	return 0;
+}
+
+int proc_stat_read(pid_t pid, struct proc_stat *ret_stat)
+{
+	_cleanup_(freep) char *text = NULL;
+	size_t len;
+	int r;
+
+	r = procfile_read(pid, "stat", STAT_MAX, &text, &len);
+	return r < 0 ? r : proc_stat_parse(text, len, ret_stat);
+}
+
+/* "Name:    123 kB" somewhere in the text, as bytes. */
+static int field_kib(const char *text, const char *name, uint64_t *ret_bytes)
+{
+	size_t len = strlen(name);
+	uint64_t kib;
+
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		if (*line == '\n')
+			line++;
+		if (strncmp(line, name, len) || line[len] != ':')
+			continue;
+		if (sscanf(line + len + 1, "%" SCNu64 " kB", &kib) != 1 || kib > UINT64_MAX / 1024)
+			return -EINVAL;
+		*ret_bytes = kib * 1024;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int proc_memory_read(pid_t pid, struct proc_memory *ret_memory)
+{
+	_cleanup_(freep) char *text = NULL;
+	struct proc_memory memory = { 0 };
+	size_t len;
+	int r;
+
+	r = procfile_read(pid, "smaps_rollup", TEXT_MAX, &text, &len);
+	if (r < 0)
+		return r;
+	r = field_kib(text, "Rss", &memory.rss_bytes);
+	if (r == 0)
+		r = field_kib(text, "Pss", &memory.pss_bytes);
+	if (r == 0)
+		r = field_kib(text, "Anonymous", &memory.anon_bytes);
+	if (r == 0)
+		r = field_kib(text, "Swap", &memory.swap_bytes);
+	if (r < 0)
+		return r;
+	*ret_memory = memory;
+	return 0;
+}
+
+int proc_rss_read(pid_t pid, uint64_t *ret_bytes)
+{
+	_cleanup_(freep) char *text = NULL;
+	uint64_t pages;
+	size_t len;
+	int r;
+
+	r = procfile_read(pid, "statm", STAT_MAX, &text, &len);
+	if (r < 0)
+		return r;
+	if (sscanf(text, "%*s %" SCNu64, &pages) != 1)
+		return -EINVAL;
+	*ret_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	return 0;
+}
+
+int proc_uid(pid_t pid, uid_t *ret_uid)
+{
+	_cleanup_(freep) char *text = NULL;
+	const char *line;
+	unsigned int uid;
+	size_t len;
+	int r;
+
+	r = procfile_read(pid, "status", TEXT_MAX, &text, &len);
+	if (r < 0)
+		return r;
+	/* A newline in the name of line 1 is escaped by the kernel, so this is the field. */
+	line = strstr(text, "\nUid:");
+	if (!line || sscanf(line + 5, "%u", &uid) != 1)
+		return -EINVAL;
+	*ret_uid = uid;
+	return 0;
+}
+
+void strv_free(char **strv)
+{
+	if (!strv)
+		return;
+	for (char **s = strv; *s; s++)
+		free(*s);
+	free(strv);
+}
+
+static void strv_freep(char ***strv)
+{
+	strv_free(*strv);
+}
+
+/* NUL-terminated arguments, the last one perhaps without its NUL when the target wrote over its own argv. */
+static int split_argv(const char *text, size_t len, char ***ret_argv)
+{
+	_cleanup_(strv_freep) char **argv = NULL;
+	size_t count = 0, at = 0;
+
+	argv = calloc(ARGV_MAX + 1, sizeof(*argv));
+	if (!argv)
+		return -ENOMEM;
+	while (at < len && count < ARGV_MAX) {
+		size_t size = strnlen(text + at, len - at);
+
+		argv[count] = strndup(text + at, size);
+		if (!argv[count])
+			return -ENOMEM;
+		count++;
+		at += size + 1;
+	}
+	*ret_argv = take_ptr(argv);
+	return 0;
+}
+
+/* The first CMDLINE_MAX bytes are enough: what is longer is cut, not refused. */
+int proc_cmdline_read(pid_t pid, char ***ret_argv)
+{
+	_cleanup_(freep) char *text = NULL;
+	size_t len;
+	int r;
+
+	r = procfile_read_some(pid, "cmdline", CMDLINE_MAX, &text, &len);
+	return r < 0 ? r : split_argv(text, len, ret_argv);
+}

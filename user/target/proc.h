@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+/* What /proc says of a process. Every function returns 0 or a negative errno; -ESRCH when the process is gone. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct proc_stat {
+	pid_t pid, ppid;
+	char state;            /* R S D T Z X ... as in proc(5) */
+	uint64_t start_ticks;  /* field 22: start after boot, in clock ticks; with the pid it names a process for good */
+	uint32_t num_threads;
+	char comm[64];
+};
+
+struct proc_memory {
+	uint64_t rss_bytes, pss_bytes, anon_bytes, swap_bytes;  /* smaps_rollup: Rss, Pss, Anonymous, Swap */
+};
+
+int proc_stat_read(pid_t pid, struct proc_stat *ret_stat);
+int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat);
+int proc_memory_read(pid_t pid, struct proc_memory *ret_memory);
+/* RSS alone, from statm: cheap enough for every second. */
+int proc_rss_read(pid_t pid, uint64_t *ret_bytes);
+/* argv as a NULL-terminated array, owned by the caller (strv_free). Bounded: at most 4096 arguments, 1 MiB. */
+int proc_cmdline_read(pid_t pid, char ***ret_argv);
+/* Every process (not thread) of this PID namespace, ascending. */
+int proc_list(pid_t **ret_pids, size_t *ret_count);
+/* Direct children, ascending. */
+int proc_children(pid_t pid, pid_t **ret_pids, size_t *ret_count);
+/* A short name of the container the process lives in (docker/podman/kubernetes/lxc id of its cgroup, 12 hex digits when it is a
+ * hash, or "pid:[inode]"/"mnt:[inode]" when it merely has a PID or mount namespace other than ours, "root:/path" for a root
+ * directory other than ours). NULL when it has none, or the one we are in ourselves. Owned by the caller; untrusted. */
+int proc_container(pid_t pid, char **ret_name);
+/* The part of it that reads /proc/PID/cgroup. -ENOENT when no container is named there, -EINVAL for no text. */
+int proc_container_parse(const char *text, size_t len, char **ret_name);
+/* The real uid of the process. */
+int proc_uid(pid_t pid, uid_t *ret_uid);
+
+void strv_free(char **strv);

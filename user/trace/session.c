@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+#include "trace/session.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "leaksnoop.skel.h"
+#include "trace/kernel.h"
+
+struct session {
+	struct leaksnoop_bpf *bpf;
+	struct ring_buffer *ring;
+	const struct nursery_slot *nursery;
+	uint32_t nursery_slots;
+	uint32_t max_targets;
+	bool *used;              /* indices of the targets map */
+	int cpus;
+	struct target_stats *cpu_stats;  /* one a CPU: scratch of session_stats() */
+	session_event_fn on_event;
+	void *ctx;
+	struct bpf_link *links[5];   /* of session_trace_mappings() */
+	size_t n_links;
+};
+
+/* libbpf's messages, kept for the error report: the last warning is the reason. */
+static char libbpf_said[512];
+
+static int libbpf_hear(enum libbpf_print_level level, const char *fmt, va_list ap)
+{
+	if (level == LIBBPF_WARN)
+		vsnprintf(libbpf_said, sizeof(libbpf_said), fmt, ap);
+	return 0;
+}
+
+static uint64_t ring_size(uint64_t bytes)
+{
+	uint64_t size = 4096;
+
+	while (size < bytes && size < (1ull << 30))
+		size *= 2;
+	return size;
+}
+
+static int on_record(void *ctx, void *data, size_t size)
+{
+	struct session *s = ctx;
+
+	if (size < sizeof(struct event_hdr))
+		return 0;
+	return s->on_event(s->ctx, data, size);
+}
+
+static int session_size_maps(struct session *s, const struct session_options *o)
+{
+	struct leaksnoop_bpf *bpf = s->bpf;
+	uint64_t ring = ring_size(o->ring_bytes);
+	int r = 0;
+
+	s->bpf->rodata->ring_wakeup_bytes = ring / 4;
+	s->bpf->rodata->nursery_slots = o->nursery_slots;
+	r |= bpf_map__set_max_entries(bpf->maps.events, (uint32_t)ring);
+	r |= bpf_map__set_max_entries(bpf->maps.targets, o->max_targets);
+	r |= bpf_map__set_max_entries(bpf->maps.target_states, o->max_targets);
+	r |= bpf_map__set_max_entries(bpf->maps.stats, o->max_targets);
+	r |= bpf_map__set_max_entries(bpf->maps.nursery, o->nursery_slots);
+	return r ? -EINVAL : 0;
+}
+
+/* Attached on demand, by session_trace_mappings() and tracee.c, not with the object. */
+static void session_hold_back(struct session *s)
+{
+	struct bpf_program *prog;
+
+	bpf_object__for_each_program(prog, s->bpf->obj)
+		if (bpf_program__type(prog) != BPF_PROG_TYPE_RAW_TRACEPOINT)
+			bpf_program__set_autoattach(prog, false);
+	bpf_program__set_autoattach(s->bpf->progs.leaksnoop_fault, false);
+}
+
+static int session_load(struct session *s, const struct session_options *o, struct err *err)
+{
+	int r;
+
+	libbpf_said[0] = '\0';
+	libbpf_set_print(libbpf_hear);
+	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+	s->bpf = leaksnoop_bpf__open();
+	if (!s->bpf)
+		return err_set(err, -errno, "cannot open the BPF object: %s", strerror(errno));
+	session_hold_back(s);
+	r = session_size_maps(s, o);
+	if (!r)
+		r = leaksnoop_bpf__load(s->bpf);
+	if (!r)
+		r = leaksnoop_bpf__attach(s->bpf);
+	if (r == -EPERM) {
+		err_set(err, r, "no permission to load BPF programs");
+		err_hint(err, "run as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE)");
+		return r;
+	}
+	if (r) {
+		err_set(err, r, "cannot load the BPF programs: %s (%s)", strerror(-r), strtok(libbpf_said, "\n") ?: "no reason given");
+		err_hint(err, "leaksnoop needs Linux 5.17 or newer with BTF; 'leaksnoop doctor' says what is missing");
+	}
+	return r;
+}
+
+static int session_open_maps(struct session *s)
+{
+	void *nursery;
+
+	nursery = mmap(NULL, (size_t)s->nursery_slots * sizeof(*s->nursery), PROT_READ, MAP_SHARED,
+		       bpf_map__fd(s->bpf->maps.nursery), 0);
+	if (nursery == MAP_FAILED)
+		return -errno;
+	s->nursery = nursery;
+	s->ring = ring_buffer__new(bpf_map__fd(s->bpf->maps.events), on_record, s, NULL);
+	if (!s->ring)
+		return -errno;
+	s->cpus = libbpf_num_possible_cpus();
+	if (s->cpus < 0)
+		return s->cpus;
+	s->cpu_stats = calloc((size_t)s->cpus, sizeof(*s->cpu_stats));
+	s->used = calloc(s->max_targets, sizeof(*s->used));
+	return s->cpu_stats && s->used ? 0 : -ENOMEM;
+}
+
+int session_new(const struct session_options *options, session_event_fn on_event, void *ctx, struct session **ret_session,
+		struct err *err)
+{
+	_cleanup_(session_freep) struct session *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return err_set(err, -ENOMEM, "out of memory");
+	s->on_event = on_event;
+	s->ctx = ctx;
+	s->nursery_slots = options->nursery_slots;
+	s->max_targets = options->max_targets;
+	r = session_load(s, options, err);
+	if (r)
+		return r;
+	r = session_open_maps(s);
+	if (r)
+		return err_set(err, r, "cannot map the BPF maps: %s", strerror(-r));
+	*ret_session = take_ptr(s);
+	return 0;
+}
+
+void session_free(struct session *session)
+{
+	if (!session)
+		return;
+	while (session->n_links)
+		bpf_link__destroy(session->links[--session->n_links]);
+	if (session->nursery)
+		munmap((void *)session->nursery, (size_t)session->nursery_slots * sizeof(*session->nursery));
+	if (session->ring)
+		ring_buffer__free(session->ring);
+	leaksnoop_bpf__destroy(session->bpf);
+	free(session->cpu_stats);
+	free(session->used);
+	free(session);
+}
+
+int session_add(struct session *s, const struct target_cfg *cfg, uint32_t *ret_target, struct err *err)
+{
+	uint32_t target = 0;
+	int r;
+
+	while (target < s->max_targets && s->used[target])
+		target++;
+	if (target == s->max_targets)
+		return err_set(err, -ENOSPC, "%u processes are traced already", s->max_targets);
+	r = bpf_map_update_elem(bpf_map__fd(s->bpf->maps.targets), &target, cfg, BPF_ANY);
+	if (!r)
+		r = bpf_map_update_elem(bpf_map__fd(s->bpf->maps.pids), &cfg->tgid, &target, BPF_ANY);
+	if (r)
+		return err_set(err, r, "cannot register process %u: %s", cfg->tgid, strerror(-r));
+	s->used[target] = true;
+	*ret_target = target;
+	return 0;
+}
+
+void session_remove(struct session *s, uint32_t target)
+{
+	struct target_cfg cfg, none = { 0 };
+	int fd = bpf_map__fd(s->bpf->maps.targets);
+
+	if (bpf_map_lookup_elem(fd, &target, &cfg))
+		return;
+	bpf_map_update_elem(fd, &target, &none, BPF_ANY);
+	bpf_map_delete_elem(bpf_map__fd(s->bpf->maps.pids), &cfg.tgid);
+	s->used[target] = false;
+}
+
+void session_forget_pid(struct session *s, pid_t pid)
+{
+	uint32_t tgid = (uint32_t)pid;
+
+	bpf_map_delete_elem(bpf_map__fd(s->bpf->maps.pids), &tgid);
+}
+
+static int session_keep(struct session *s, struct bpf_link *link)
+{
+	if (!link)
+		return -errno;
+	s->links[s->n_links++] = link;
+	return 0;
+}
+
+static int attach_tracepoint(struct session *s, struct bpf_program *prog, const char *name)
+{
+	int fd = kernel_tracepoint_open("syscalls", name), r;
+
+	if (fd < 0)
+		return fd;
+	r = session_keep(s, bpf_program__attach_perf_event(prog, fd));
+	if (r)
+		close(fd);
+	return r;
+}
+
+int session_trace_mappings(struct session *s, bool faults, struct err *err)
+{
+	const struct {
+		struct bpf_program *prog;
+		const char *name;
+	} calls[] = {
+		{ s->bpf->progs.leaksnoop_mmap, "sys_exit_mmap" },
+		{ s->bpf->progs.leaksnoop_munmap, "sys_exit_munmap" },
+		{ s->bpf->progs.leaksnoop_mremap, "sys_exit_mremap" },
+		{ s->bpf->progs.leaksnoop_brk, "sys_exit_brk" },
+	};
+	int r = 0;
+
+	for (size_t i = 0; !r && i < sizeof(calls) / sizeof(calls[0]); i++)
+		r = attach_tracepoint(s, calls[i].prog, calls[i].name);
+	if (!r && faults)
+		r = session_keep(s, bpf_program__attach(s->bpf->progs.leaksnoop_fault));
+	if (r) {
+		err_set(err, r, "cannot follow mmap and brk: %s", strerror(-r));
+		err_hint(err, "the kernel needs CONFIG_FTRACE_SYSCALLS; 'leaksnoop doctor' tells");
+	}
+	return r;
+}
+
+int session_poll(struct session *s, int timeout_ms)
+{
+	return ring_buffer__poll(s->ring, timeout_ms);
+}
+
+int session_drain(struct session *s)
+{
+	return ring_buffer__consume(s->ring);
+}
+
+int session_epoll_fd(const struct session *s)
+{
+	return ring_buffer__epoll_fd(s->ring);
+}
+
+int session_stats(const struct session *s, uint32_t target, struct target_stats *ret_stats)
+{
+	int r = bpf_map_lookup_elem(bpf_map__fd(s->bpf->maps.stats), &target, s->cpu_stats);
+
+	if (r)
+		return r;
+	memset(ret_stats, 0, sizeof(*ret_stats));
+	for (int cpu = 0; cpu < s->cpus; cpu++)
+		for (int i = 0; i < STAT_COUNT; i++)
+			ret_stats->n[i] += s->cpu_stats[cpu].n[i];
+	return 0;
+}
+
+void session_nursery(const struct session *s, session_block_fn fn, void *ctx)
+{
+	for (uint32_t i = 0; i < s->nursery_slots; i++) {
+		const volatile struct nursery_slot *shared = &s->nursery[i];
+		struct nursery_slot slot = { .key = shared->key };
+
+		if (!slot.key || slot.key == NURSERY_BUSY)
+			continue;
+		slot.size = shared->size;
+		slot.stack = shared->stack;
+		slot.time_ns = shared->time_ns;
+		/* Changed under our eyes: the block left, or is being replaced. */
+		if (shared->key != slot.key)
+			continue;
+		fn(ctx, NURSERY_TARGET(slot.key), NURSERY_ADDR(slot.key), &slot);
+	}
+}
+
+struct leaksnoop_bpf *session_bpf(struct session *s)
+{
+	return s->bpf;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: MIT */
+#include "track/mappings.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+
+#include "base/map64.h"
+
+#define PAGE 4096ull
+
+enum region_kind { REGION_MMAP, REGION_HEAP, REGION_ARENA };
+
+struct pool {
+	uint64_t time_ns;
+	uint32_t stack, size_class;
+};
+
+struct page {
+	uint64_t time_ns;
+	uint32_t stack, in_arena;
+};
+
+struct mappings {
+	struct regions *regions;
+	struct map64 *pools;       /* address of the pool -> struct pool */
+	struct map64 *pages;       /* address of the page -> struct page */
+	uint64_t brk, pool_size;
+	uint64_t arenas_allocated, arenas_freed;
+};
+
+int mappings_new(uint64_t brk_now, uint64_t pool_size, struct mappings **ret_mappings)
+{
+	_cleanup_(mappings_freep) struct mappings *m = calloc(1, sizeof(*m));
+	int r;
+
+	if (!m)
+		return -ENOMEM;
+	m->brk = brk_now;
+	m->pool_size = pool_size;
+	r = regions_new(&m->regions);
+	if (!r)
+		r = map64_new(sizeof(struct pool), &m->pools);
+	if (!r)
+		r = map64_new(sizeof(struct page), &m->pages);
+	if (r)
+		return r;
+	*ret_mappings = take_ptr(m);
+	return 0;
+}
+
+void mappings_free(struct mappings *m)
+{
+	if (!m)
+		return;
+	regions_free(m->regions);
+	map64_free(m->pools);
+	map64_free(m->pages);
+	free(m);
+}
+
+static uint64_t page_up(uint64_t addr)
+{
+	return (addr + PAGE - 1) & ~(PAGE - 1);
+}
+
+static int add(struct mappings *m, enum region_kind kind, uint64_t start, uint64_t size, uint32_t stack, uint64_t time_ns)
+{
+	struct region region = { start, page_up(start + size), time_ns, stack, kind };
+
+	/* A range that wraps is no mapping. */
+	return region.end <= start ? -EBADMSG : regions_add(m->regions, &region);
+}
+
+/* Pages of a range that is gone: one look-up a page of the range, or one walk over the pages kept, whichever is less. */
+static int forget_pages(struct mappings *m, uint64_t start, uint64_t end)
+{
+	_cleanup_(freep) uint64_t *gone = NULL;
+	size_t count = map64_count(m->pages), n = 0, cursor = 0;
+	uint64_t page;
+
+	if ((end - start) / PAGE <= count) {
+		for (page = start & ~(PAGE - 1); page < end; page += PAGE)
+			map64_remove(m->pages, page, NULL);
+		return 0;
+	}
+	gone = reallocarray(NULL, count + 1, sizeof(*gone));
+	if (!gone)
+		return -ENOMEM;
+	while (map64_next(m->pages, &cursor, &page))
+		if (page >= start && page < end)
+			gone[n++] = page;
+	while (n)
+		map64_remove(m->pages, gone[--n], NULL);
+	return 0;
+}
+
+static int remove_range(struct mappings *m, uint64_t start, uint64_t size)
+{
+	uint64_t end = page_up(start + size);
+	int r;
+
+	if (end <= start)
+		return -EBADMSG;
+	r = forget_pages(m, start, end);
+	return r ? r : regions_remove(m->regions, start, end);
+}
+
+int mappings_add_arena(struct mappings *m, uint64_t addr, uint64_t size)
+{
+	return add(m, REGION_ARENA, addr, size, 0, 0);
+}
+
+int mappings_on_map(struct mappings *m, const struct event_map *e, uint32_t stack)
+{
+	bool anonymous = e->map_flags & MAP_ANONYMOUS;
+	int r = 0;
+
+	if (e->hdr.kind == EVENT_MREMAP) {
+		const struct region *old = regions_at(m->regions, e->old_addr);
+
+		/* Only what was ours stays ours: the bytes of a block or an arena that moves are counted there. */
+		anonymous = old && old->kind == REGION_MMAP;
+		r = e->old_size ? remove_range(m, e->old_addr, e->old_size) : 0;
+	} else {
+		/* MAP_FIXED takes the place of what was there. */
+		r = remove_range(m, e->addr, e->size);
+	}
+	if (r || !anonymous || (e->hdr.flags & (EVENT_F_IN_ALLOCATOR | EVENT_F_IN_ARENA)))
+		return r;
+	return add(m, REGION_MMAP, e->addr, e->size, stack, e->hdr.time_ns);
+}
+
+int mappings_on_munmap(struct mappings *m, const struct event_block *e)
+{
+	return remove_range(m, e->addr, e->size);
+}
+
+int mappings_on_brk(struct mappings *m, const struct event_block *e, uint32_t stack)
+{
+	uint64_t before = m->brk;
+	int r = 0;
+
+	m->brk = e->addr;
+	if (!before || before == e->addr)
+		return 0;
+	if (e->addr < before)
+		return remove_range(m, e->addr, before - e->addr);
+	/* Growth for a traced block is that block's. */
+	if (!(e->hdr.flags & EVENT_F_IN_ALLOCATOR))
+		r = add(m, REGION_HEAP, before, e->addr - before, stack, e->hdr.time_ns);
+	return r;
+}
+
+int mappings_on_arena(struct mappings *m, const struct event_block *e, uint32_t stack)
+{
+	if (e->hdr.kind == EVENT_ARENA_FREE) {
+		m->arenas_freed++;
+		return e->size ? remove_range(m, e->addr, e->size) : 0;
+	}
+	m->arenas_allocated++;
+	return add(m, REGION_ARENA, e->addr, e->size, stack, e->hdr.time_ns);
+}
+
+int mappings_on_pool(struct mappings *m, const struct event_block *e, uint32_t stack)
+{
+	struct pool *pool;
+
+	if (!m->pool_size)
+		return 0;
+	pool = map64_put(m->pools, e->addr & ~(m->pool_size - 1), NULL);
+	if (!pool)
+		return -ENOMEM;
+	*pool = (struct pool){ .time_ns = e->hdr.time_ns, .stack = stack, .size_class = (uint32_t)e->size };
+	return 0;
+}
+
+int mappings_on_fault(struct mappings *m, const struct event_block *e, uint32_t stack)
+{
+	const struct region *region = regions_at(m->regions, e->addr);
+	/* Where fresh pools are not seen, the pages of an arena stand in for them. */
+	bool in_arena = region && region->kind == REGION_ARENA && !m->pool_size;
+	struct page *page;
+
+	if ((region && !in_arena) || (e->hdr.flags & (EVENT_F_IN_ALLOCATOR | EVENT_F_IN_ARENA)))
+		return 0;
+	page = map64_put(m->pages, e->addr & ~(PAGE - 1), NULL);
+	if (!page)
+		return -ENOMEM;
+	*page = (struct page){ .time_ns = e->hdr.time_ns, .stack = stack, .in_arena = in_arena };
+	return 0;
+}
+
+static void visit_regions(const struct mappings *m, const struct mappings_witness *w, mappings_fn fn, void *ctx)
+{
+	for (size_t i = 0; i < regions_count(m->regions); i++) {
+		const struct region *r = regions_get(m->regions, i);
+		uint64_t bytes = r->end - r->start;
+
+		if (r->kind == REGION_ARENA)
+			continue;
+		if (w)
+			w->resident(w->ctx, r->start, r->end, &bytes);
+		if (bytes)
+			fn(ctx, r->kind == REGION_HEAP ? MAPPING_HEAP : MAPPING_MMAP, r->stack, bytes, r->time_ns);
+	}
+}
+
+static void visit_pools(struct mappings *m, const struct mappings_witness *w, mappings_fn fn, void *ctx)
+{
+	struct pool *pool;
+	size_t cursor = 0;
+	uint64_t addr;
+
+	while ((pool = map64_next(m->pools, &cursor, &addr)))
+		if (!w || w->pool_alive(w->ctx, addr, pool->size_class))
+			fn(ctx, MAPPING_POOL, pool->stack, m->pool_size, pool->time_ns);
+}
+
+static void visit_pages(struct mappings *m, const struct mappings_witness *w, mappings_fn fn, void *ctx)
+{
+	struct page *page;
+	size_t cursor = 0;
+	uint64_t addr;
+
+	while ((page = map64_next(m->pages, &cursor, &addr))) {
+		uint64_t bytes = PAGE;
+
+		if (w)
+			w->resident(w->ctx, addr, addr + PAGE, &bytes);
+		if (bytes)
+			fn(ctx, page->in_arena ? MAPPING_ARENA_PAGE : MAPPING_PAGE, page->stack, bytes, page->time_ns);
+	}
+}
+
+void mappings_visit(struct mappings *m, const struct mappings_witness *witness, mappings_fn fn, void *ctx)
+{
+	visit_regions(m, witness, fn, ctx);
+	visit_pools(m, witness, fn, ctx);
+	visit_pages(m, witness, fn, ctx);
+}
+
+uint64_t mappings_arenas_allocated(const struct mappings *m)
+{
+	return m->arenas_allocated;
+}
+
+uint64_t mappings_arenas_freed(const struct mappings *m)
+{
+	return m->arenas_freed;
+}
