@@ -18,15 +18,17 @@ WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wformat
 ifneq ($(CI),)
 WARN += -Werror
 endif
-SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer)
+SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 CPPFLAGS_ALL := -D_GNU_SOURCE -Iuser -I. -I$(B) $(CPPFLAGS)
 CFLAGS_ALL := -std=gnu11 -O2 -g $(WARN) $(SANFLAGS) $(CFLAGS)
 LDLIBS := -lbpf -lelf -lZydis -ljansson -lm -lpthread
 
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*.h vmlinux/*.h)
-MULTIARCH := $(shell $(CC) -print-multiarch 2>/dev/null)
+# Where the kernel's <asm/types.h> is: Debian's multiarch folder, which "-target bpf" does not look into.
+ASM_INCLUDE := $(patsubst %/asm/types.h,%,$(firstword $(wildcard /usr/include/$(shell uname -m)-linux-gnu/asm/types.h \
+	/usr/include/asm/types.h)))
 BPF_CFLAGS := -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_x86 -Wall -Wextra -Wno-unused-parameter \
-	-I/usr/include/$(MULTIARCH) $(if $(CI),-Werror)
+	$(addprefix -I,$(ASM_INCLUDE)) $(if $(CI),-Werror)
 
 LIB_SOURCES := $(filter-out user/main.c,$(wildcard user/*.c user/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:user/%.c=$(B)/user/%.o)

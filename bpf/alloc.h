@@ -9,26 +9,26 @@
  * one, a tail call the same. A call that never returned (a signal handler's
  * longjmp) is noticed when a later one stands as high on the stack.
  *
+ * Small blocks of pymalloc need no return probe (predict.h). Where no pool has
+ * room, allocate_from_new_pool() returns the block; where it is larger, the raw
+ * domain does: those two rare returns stand for the call's own.
+ *
  * A free is recorded before the memory is given back and an allocation after it
  * was obtained, so that another thread that gets the same address comes after.
  */
 #pragma once
 
 #include "nursery.h"
+#include "predict.h"
 
-/* The process this probe is for, or NULL: a forked child still carries its parent's breakpoints. */
-static __always_inline const struct target_cfg *alloc_target(void *ctx, __u32 *ret_target, __u32 *ret_domain)
-{
-	__u64 cookie = bpf_get_attach_cookie(ctx);
-	__u32 target = COOKIE_TARGET(cookie);
-	const struct target_cfg *cfg = bpf_map_lookup_elem(&targets, &target);
-
-	if (!cfg || cfg->tgid != bpf_get_current_pid_tgid() >> 32)
-		return NULL;
-	*ret_target = target;
-	*ret_domain = COOKIE_DOMAIN(cookie);
-	return cfg;
-}
+/* One hit of a probe. */
+struct hit {
+	const struct target_cfg *cfg;
+	struct thread_state *t;
+	__u32 target;
+	__u32 arg;               /* COOKIE_ARG() */
+	__u64 sp;
+};
 
 static __always_inline struct thread_state *alloc_thread(__u32 target)
 {
@@ -44,41 +44,60 @@ static __always_inline int alloc_is_nested(const struct thread_state *t, __u64 s
 	return t->sp && sp <= t->sp && domain == DOMAIN_RAW && t->domain != DOMAIN_RAW;
 }
 
-static __always_inline struct thread_state *alloc_enter(struct pt_regs *ctx, __u32 target, __u32 domain, __u64 size)
+static __always_inline void alloc_enter(const struct hit *h, __u64 size)
 {
-	struct thread_state *t = alloc_thread(target);
-	__u64 sp = PT_REGS_SP(ctx);
+	struct thread_state *t = h->t;
 
-	if (!t || alloc_is_nested(t, sp, domain))
-		return NULL;
-	if (t->sp && t->sp != sp)
-		count(target, STAT_LOST_RETURN);
-	t->sp = sp;
+	if (t->sp && t->sp != h->sp)
+		count(h->target, STAT_LOST_RETURN);
+	t->sp = h->sp;
 	t->size = size;
-	t->domain = domain;
+	t->domain = h->arg;
 	t->is_realloc = 0;
+	t->predicted = 0;
 	t->freed = 0;
-	return t;
 }
 
-SEC("uprobe")
-int leaksnoop_malloc(struct pt_regs *ctx)
+/* The mem and obj domains are called with the GIL held; raw may be called without. */
+static __always_inline int alloc_has_gil(const struct thread_state *t)
 {
-	__u32 target, domain;
-
-	if (alloc_target(ctx, &target, &domain))
-		alloc_enter(ctx, target, domain, PT_REGS_PARM2(ctx));
-	return 0;
+	return t->sp && t->domain != DOMAIN_RAW;
 }
 
-SEC("uprobe")
-int leaksnoop_calloc(struct pt_regs *ctx)
+/* The call under way got its block. */
+static __always_inline void alloc_done(const struct hit *h, __u64 tstate, __u64 addr)
 {
-	__u32 target, domain;
+	struct thread_state *t = h->t;
 
-	if (alloc_target(ctx, &target, &domain))
-		alloc_enter(ctx, target, domain, PT_REGS_PARM2(ctx) * PT_REGS_PARM3(ctx));
-	return 0;
+	t->sp = 0;
+	count(h->target, STAT_ALLOCS);
+	count_add(h->target, STAT_ALLOC_BYTES, t->size);
+	if (t->domain != DOMAIN_RAW)
+		count(h->target, STAT_OBJ_ALLOCS);
+	nursery_put(h->target, addr, t->size, emit_stack_of(h->cfg, h->target, tstate, &t->walk), bpf_ktime_get_ns());
+}
+
+/* malloc and calloc */
+static __always_inline void alloc_on_malloc(const struct hit *h, __u64 size)
+{
+	struct thread_state *t = h->t;
+	__u64 tstate, addr;
+
+	if (alloc_is_nested(t, h->sp, h->arg)) {
+		/* The radix tree's nodes, too, come from the raw domain, while a fresh pool is made: those are nobody's block. */
+		if (t->predicted && t->size - 1 >= PREDICT_SIZE_MAX)
+			t->raw_sp = h->sp;
+		return;
+	}
+	alloc_enter(h, size);
+	if (h->arg == DOMAIN_RAW || h->cfg->predict.kind == PREDICT_NONE)
+		return;
+	t->predicted = 1;
+	t->raw_sp = 0;
+	tstate = walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 1);
+	addr = predict_block(h->cfg, tstate, size);
+	if (addr)
+		alloc_done(h, tstate, addr);
 }
 
 /* Forgets the block at addr: in the nursery, or by a FREE for the ledger. */
@@ -94,51 +113,38 @@ static __always_inline void alloc_free(__u32 target, __u32 domain, __u64 addr, _
 		emit_block(EVENT_FREE, flags, target, addr, 0, 0, STAT_LOST_FREE);
 }
 
-SEC("uprobe")
-int leaksnoop_realloc(struct pt_regs *ctx)
+static __always_inline void alloc_on_realloc(const struct hit *h, __u64 old, __u64 size)
 {
-	__u64 old = PT_REGS_PARM2(ctx);
-	struct thread_state *t;
-	__u32 target, domain;
+	struct thread_state *t = h->t;
 
-	if (!alloc_target(ctx, &target, &domain))
-		return 0;
-	t = alloc_enter(ctx, target, domain, PT_REGS_PARM3(ctx));
-	if (!t)
-		return 0;
+	if (alloc_is_nested(t, h->sp, h->arg))
+		return;
+	alloc_enter(h, size);
 	t->is_realloc = 1;
 	t->old = old;
 	t->taken.key = 0;
-	count(target, STAT_REALLOCS);
+	count(h->target, STAT_REALLOCS);
 	/* The old block leaves now: without the GIL another thread may have its address before this call returns. */
 	if (old)
-		alloc_free(target, domain, old, EVENT_F_REALLOC, &t->taken);
-	return 0;
+		alloc_free(h->target, h->arg, old, EVENT_F_REALLOC, &t->taken);
 }
 
-SEC("uprobe")
-int leaksnoop_free(struct pt_regs *ctx)
+static __always_inline void alloc_on_free(const struct hit *h, __u64 addr)
 {
-	__u64 addr = PT_REGS_PARM2(ctx);
+	struct thread_state *t = h->t;
 	struct nursery_slot block;
-	struct thread_state *t;
-	__u32 target, domain;
 
-	if (!addr || !alloc_target(ctx, &target, &domain))
-		return 0;
-	t = alloc_thread(target);
-	if (!t)
-		return 0;
+	if (!addr)
+		return;
 	/* Inside a realloc the old block is freed past the slots, or the raw domain is at work for obj: known already. */
-	if (t->sp && t->is_realloc && addr == t->old && PT_REGS_SP(ctx) <= t->sp)
-		return 0;
-	if (t->freed == addr && domain == DOMAIN_RAW) {
+	if (t->sp && t->is_realloc && addr == t->old && h->sp <= t->sp)
+		return;
+	if (t->freed == addr && h->arg == DOMAIN_RAW) {
 		t->freed = 0;
-		return 0;
+		return;
 	}
-	t->freed = domain == DOMAIN_RAW ? 0 : addr;
-	alloc_free(target, domain, addr, 0, &block);
-	return 0;
+	t->freed = h->arg == DOMAIN_RAW ? 0 : addr;
+	alloc_free(h->target, h->arg, addr, 0, &block);
 }
 
 /* A realloc that failed leaves the old block as it was. */
@@ -153,32 +159,33 @@ static __always_inline void alloc_failed(__u32 target, const struct thread_state
 		emit_block(EVENT_REALLOC_FAILED, 0, target, t->old, 0, 0, STAT_LOST_OTHER);
 }
 
-SEC("uprobe")
-int leaksnoop_alloc_return(struct pt_regs *ctx)
+/* Is this return that of the call under way, or of the one that serves it? At the return the stack pointer is past the return address. */
+static __always_inline int alloc_is_return(const struct thread_state *t, __u64 sp)
 {
-	const struct target_cfg *cfg;
-	struct thread_state *t;
-	__u32 target, domain;
-	__u64 addr, stack;
+	if (!t->sp)
+		return 0;
+	if (!t->predicted)
+		return sp == t->sp + sizeof(__u64);
+	return t->raw_sp && sp == t->raw_sp + sizeof(__u64);
+}
 
-	cfg = alloc_target(ctx, &target, &domain);
-	if (!cfg)
-		return 0;
-	t = alloc_thread(target);
-	/* At the return the stack pointer is past the return address. */
-	if (!t || !t->sp || PT_REGS_SP(ctx) != t->sp + sizeof(__u64))
-		return 0;
-	t->sp = 0;
-	addr = PT_REGS_RC(ctx);
-	if (!addr) {
-		alloc_failed(target, t);
-		return 0;
+static __always_inline void alloc_on_return(const struct hit *h, __u64 addr)
+{
+	if (!alloc_is_return(h->t, h->sp))
+		return;
+	if (addr) {
+		alloc_done(h, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), alloc_has_gil(h->t)), addr);
+	} else {
+		h->t->sp = 0;
+		alloc_failed(h->target, h->t);
 	}
-	count(target, STAT_ALLOCS);
-	count_add(target, STAT_ALLOC_BYTES, t->size);
-	if (t->domain != DOMAIN_RAW)
-		count(target, STAT_OBJ_ALLOCS);
-	stack = emit_stack(cfg, target, &t->walk);
-	nursery_put(target, addr, t->size, stack, bpf_ktime_get_ns());
-	return 0;
+}
+
+/* allocate_from_new_pool() serves a small block for which no pool had room; 0: neither had it. */
+static __always_inline void alloc_on_fresh(const struct hit *h, __u64 addr)
+{
+	const struct thread_state *t = h->t;
+
+	if (addr && t->sp && t->predicted && t->size - 1 < PREDICT_SIZE_MAX && h->sp <= t->sp)
+		alloc_done(h, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 1), addr);
 }

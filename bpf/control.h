@@ -65,19 +65,59 @@ struct walk_cfg {
 	__u32 max_frames;         /* <= MAX_FRAMES; set by the session, not by interp/ */
 };
 
+/* Where the usedpools array of the running interpreter is. */
+enum predict_kind {
+	PREDICT_NONE,       /* addresses are learned at the return of each call */
+	PREDICT_STATIC,     /* one array for all (<= 3.11) */
+	PREDICT_INLINE,     /* in the interpreter, unless it uses the main one's (3.12) */
+	PREDICT_POINTER,    /* behind a pointer of the interpreter (3.13+) */
+};
+
+/*
+ * pymalloc hands out the first free block of the first used pool of the size class (Objects/obmalloc.c, pymalloc_alloc): under the
+ * GIL its address is known before the call runs, and no return probe is needed.
+ */
+struct predict_cfg {
+	__u64 usedpools;          /* the array, that of the main interpreter */
+	__u64 main_interp;
+	__u32 kind;               /* enum predict_kind */
+	__u32 in_obmalloc;        /* interp->obmalloc */
+	__u32 in_feature_flags;   /* PREDICT_INLINE */
+	__u32 ob_used;            /* pools.used in the state */
+	__u32 po_freeblock;       /* pool_header.freeblock */
+	__u32 reserved;
+};
+
+#define PREDICT_SIZE_MAX 512u         /* SMALL_REQUEST_THRESHOLD */
+#define PREDICT_CLASS_SHIFT 4         /* ALIGNMENT_SHIFT */
+#define PREDICT_MAIN_OBMALLOC 0x20u   /* Py_RTFLAGS_USE_MAIN_OBMALLOC in feature_flags */
+
 /* One traced process: the value of the targets map. */
 struct target_cfg {
 	__u32 tgid;               /* in the tracer's initial PID namespace */
-	__u32 flags;              /* TARGET_* */
+	__u32 reserved;
 	struct walk_cfg walk;
+	struct predict_cfg predict;
 };
 
-#define TARGET_ACTIVE 1u
-
-/* Domains and functions of the allocator tables, and the cookie that tells a probe which of them it sits on. */
+/* Domains and functions of the allocator tables. */
 enum alloc_domain { DOMAIN_RAW, DOMAIN_MEM, DOMAIN_OBJ, DOMAIN_COUNT };
 enum alloc_function { FN_MALLOC, FN_CALLOC, FN_REALLOC, FN_FREE, FN_COUNT };
 
-#define PROBE_COOKIE(target, domain) (((__u64)(target) << 8) | (__u64)(domain))
-#define COOKIE_TARGET(cookie) ((__u32)((cookie) >> 8))
-#define COOKIE_DOMAIN(cookie) ((__u32)((cookie)&0xff))
+/* What stands at a probed site. The first four are enum alloc_function. */
+enum probe_kind {
+	PROBE_MALLOC,
+	PROBE_CALLOC,
+	PROBE_REALLOC,
+	PROBE_FREE,
+	PROBE_ARENA_ALLOC,   /* PyObjectArenaAllocator.alloc */
+	PROBE_ARENA_FREE,
+	PROBE_POOL,          /* allocate_from_new_pool, passive mode: each fresh pool is an event */
+	PROBE_FRESH,         /* the same, exact mode: it stands for the return of a predicted call */
+};
+
+/* The cookie that tells a probe where it sits. arg: the domain; of PROBE_POOL, which argument is the size class. */
+#define PROBE_COOKIE(target, kind, arg) (((__u64)(target) << 16) | ((__u64)(kind) << 8) | (__u64)(arg))
+#define COOKIE_TARGET(cookie) ((__u32)((cookie) >> 16))
+#define COOKIE_KIND(cookie) ((__u32)((cookie) >> 8) & 0xff)
+#define COOKIE_ARG(cookie) ((__u32)(cookie)&0xff)

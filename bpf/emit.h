@@ -201,11 +201,10 @@ static __noinline int emit_new_stack(const struct target_cfg *cfg, __u32 target,
 	return 0;
 }
 
-/* Walks the running thread. Returns the id of its Python stack, sending it if it is new; 0 if the thread has none. */
-static __always_inline __u64 emit_stack(const struct target_cfg *cfg, __u32 target, struct walk_scratch *walk)
+/* Walks the running thread, whose thread state is tstate. Returns the id of its Python stack, sending it if it is new; 0 if it has none. */
+static __always_inline __u64 emit_stack_of(const struct target_cfg *cfg, __u32 target, __u64 tstate, struct walk_scratch *walk)
 {
 	struct target_state *state = bpf_map_lookup_elem(&target_states, &target);
-	__u64 tstate = walk_tstate(&cfg->walk, ARCH_FS_BASE());
 	__u64 hash;
 
 	if (!tstate || !state) {
@@ -221,4 +220,9 @@ static __always_inline __u64 emit_stack(const struct target_cfg *cfg, __u32 targ
 	if (!bpf_map_lookup_elem(&stacks_seen, &hash))
 		emit_new_stack(cfg, target, walk);
 	return hash;
+}
+
+static __always_inline __u64 emit_stack(const struct target_cfg *cfg, __u32 target, int has_gil, struct walk_scratch *walk)
+{
+	return emit_stack_of(cfg, target, walk_tstate(&cfg->walk, ARCH_FS_BASE(), has_gil), walk);
 }

@@ -3,6 +3,7 @@
  * What runs in the kernel. One object, so that the sources of events share maps
  * and thread state; one file a source:
  *
+ *   probes.h     the programs behind all uprobes; they hand on to
  *   alloc.h      the allocator functions: malloc, calloc, realloc, free of raw, mem and obj
  *   pools.h      pymalloc's fresh pools and arenas
  *   mappings.h   mmap, munmap, mremap, brk, first touches of pages
@@ -22,9 +23,8 @@
 #define WALK_LOOP(n, step, ctx) bpf_loop((n), (step), (ctx), 0)
 
 #include "arch_x86.h"
-#include "alloc.h"
 #include "mappings.h"
-#include "pools.h"
+#include "probes.h"
 #include "tasks.h"
 
 char LICENSE[] SEC("license") = "GPL";

@@ -44,6 +44,11 @@ static __always_inline __u16 mapping_flags(const struct thread_state *t)
 	return (t->sp ? EVENT_F_IN_ALLOCATOR : 0) | (t->arena_sp ? EVENT_F_IN_ARENA : 0);
 }
 
+static __always_inline int mapping_has_gil(const struct thread_state *t)
+{
+	return t->sp && t->domain != DOMAIN_RAW;
+}
+
 static __always_inline struct pt_regs *mapping_regs(void)
 {
 	return (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
@@ -63,7 +68,7 @@ static __always_inline int emit_map(__u16 kind, __u64 addr, __u64 size, __u64 ol
 	t = mapping_thread(target);
 	if (!t)
 		return 0;
-	stack = emit_stack(cfg, target, &t->walk);
+	stack = emit_stack(cfg, target, mapping_has_gil(t), &t->walk);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		count(target, STAT_LOST_OTHER);
@@ -128,7 +133,7 @@ int leaksnoop_brk(struct syscall_exit *ctx)
 		return 0;
 	t = mapping_thread(target);
 	if (t)
-		emit_block(EVENT_BRK, mapping_flags(t), target, ctx->ret, 0, emit_stack(cfg, target, &t->walk), STAT_LOST_OTHER);
+		emit_block(EVENT_BRK, mapping_flags(t), target, ctx->ret, 0, emit_stack(cfg, target, mapping_has_gil(t), &t->walk), STAT_LOST_OTHER);
 	return 0;
 }
 
@@ -147,6 +152,6 @@ int leaksnoop_fault(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	t = mapping_thread(target);
 	if (t)
-		emit_block(EVENT_FAULT, mapping_flags(t), target, ctx->args[0], 0, emit_stack(cfg, target, &t->walk), STAT_LOST_OTHER);
+		emit_block(EVENT_FAULT, mapping_flags(t), target, ctx->args[0], 0, emit_stack(cfg, target, mapping_has_gil(t), &t->walk), STAT_LOST_OTHER);
 	return 0;
 }

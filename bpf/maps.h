@@ -18,7 +18,9 @@ struct thread_state {
 	__u64 size;
 	__u64 old;               /* realloc: the old block */
 	__u32 domain;            /* enum alloc_domain */
-	__u32 is_realloc;
+	__u16 is_realloc;
+	__u16 predicted;         /* the call has no return probe: a fresh pool, or the raw domain, will tell its address */
+	__u64 raw_sp;            /* the raw domain's call that serves it */
 	struct nursery_slot taken;  /* realloc: the old block's record, put back if the call fails; key 0: it was not in the nursery */
 	__u64 freed;             /* last block freed through mem or obj: libc's turn for the same block follows at once */
 	/* pymalloc's arena function, or a fresh pool, under way. */

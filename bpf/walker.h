@@ -60,15 +60,19 @@ static __always_inline __u64 walk_mix(__u64 hash, __u64 value)
 	return hash ^ (hash >> 32);
 }
 
-/* The thread state of the thread whose fs base this is, attached or not; 0 if it has none. */
-static __always_inline __u64 walk_tstate(const struct walk_cfg *cfg, __u64 fs)
+/*
+ * The thread state of the thread whose fs base this is, attached or not; 0 if it has none. has_gil: the thread is known to hold the
+ * GIL. Up to 3.11 that matters: the holder's state is found at once, also that of a sub-interpreter run by a thread that did not
+ * create it (its thread_id is then its creator's).
+ */
+static __always_inline __u64 walk_tstate(const struct walk_cfg *cfg, __u64 fs, int has_gil)
 {
 	__u64 tstate = 0;
 
 	if (cfg->tstate_source == TSTATE_GLOBAL) {
-		/* The GIL's holder. In a call made without the GIL that is another thread. */
+		/* The GIL's holder: in a call made without the GIL perhaps another thread. */
 		tstate = walk_read_u64(cfg->tstate_addr);
-		if (tstate && walk_read_u64(tstate + cfg->ts_thread_id) != fs)
+		if (tstate && !has_gil && walk_read_u64(tstate + cfg->ts_thread_id) != fs)
 			tstate = 0;
 	} else if (cfg->tstate_source == TSTATE_TLS) {
 		tstate = walk_read_u64(fs + cfg->tls_offset);

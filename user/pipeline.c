@@ -56,6 +56,7 @@ int pipeline_add_target(struct pipeline *p, uint32_t target, pid_t pid, enum lin
 		mappings_free(mappings);
 		return r;
 	}
+	mappings_free(p->targets[target].mappings);
 	p->targets[target].pid = pid;
 	p->targets[target].mappings = mappings;
 	return 0;
@@ -64,7 +65,7 @@ int pipeline_add_target(struct pipeline *p, uint32_t target, pid_t pid, enum lin
 /* The target itself, not a forked child whose slots are still to be restored. */
 static bool is_target(const struct pipeline *p, const struct event_task *e)
 {
-	return e->hdr.target < MAX_TARGETS && p->targets[e->hdr.target].pid == (pid_t)e->pid;
+	return e->pid && e->hdr.target < MAX_TARGETS && p->targets[e->hdr.target].pid == (pid_t)e->pid;
 }
 
 static int take_alloc(struct pipeline *p, const void *data, size_t size)

@@ -234,25 +234,26 @@ static void test_thread_state(void **state)
 	walk_mem = m->mem;
 	put_u64(m, BASE + 0x10, TSTATE);
 	put_u64(m, TSTATE + 8, FS);
-	assert_int_equal(walk_tstate(&cfg, FS), TSTATE);
-	/* Another thread holds the GIL. */
-	assert_int_equal(walk_tstate(&cfg, FS + 0x1000), 0);
+	assert_int_equal(walk_tstate(&cfg, FS, 0), TSTATE);
+	/* Another thread holds the GIL, or this one with the state of a sub-interpreter that another made. */
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 0), 0);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 1), TSTATE);
 	cfg.fallback_offset = 0x20;
 	put_u64(m, FS + 0x1000 + 0x20, 0x4242);
-	assert_int_equal(walk_tstate(&cfg, FS + 0x1000), 0x4242);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 0), 0x4242);
 
 	cfg = (struct walk_cfg){ .tstate_source = TSTATE_TLS, .tls_offset = (uint64_t)-16 };
 	put_u64(m, FS - 16, TSTATE);
-	assert_int_equal(walk_tstate(&cfg, FS), TSTATE);
+	assert_int_equal(walk_tstate(&cfg, FS, 0), TSTATE);
 
 	cfg = (struct walk_cfg){ .tstate_source = TSTATE_DTV, .tls_module = 2, .tls_offset = 8 };
 	put_u64(m, FS + 8, BASE + 0x600);
 	put_u64(m, BASE + 0x600 + 32, BASE + 0x700);
 	put_u64(m, BASE + 0x708, TSTATE);
-	assert_int_equal(walk_tstate(&cfg, FS), TSTATE);
+	assert_int_equal(walk_tstate(&cfg, FS, 0), TSTATE);
 	/* glibc: the block is not allocated yet. */
 	put_u64(m, BASE + 0x600 + 32, ~0ull);
-	assert_int_equal(walk_tstate(&cfg, FS), 0);
+	assert_int_equal(walk_tstate(&cfg, FS, 0), 0);
 }
 
 #define WALKER_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -54,7 +54,8 @@ def interpreters(kind="supported"):
     name = {"supported": "LEAKSNOOP_PYTHONS", "unsupported": "LEAKSNOOP_OLD_PYTHONS"}[kind]
     text = os.environ.get(name)
     if text is None:
-        text = subprocess.run([str(ROOT / "scripts/pythons.sh"), kind], stdout=subprocess.PIPE, check=True, text=True).stdout
+        script = [str(ROOT / "scripts/pythons.sh"), kind]
+        text = subprocess.run(script, stdout=subprocess.PIPE, check=True, text=True).stdout
     pairs = (word.split("=", 1) for word in text.split())
     return [Interpreter(label, command.split(",")) for label, command in pairs]
 
@@ -100,6 +101,12 @@ class Lines:
         *lines, self.rest = (self.rest + data).split(b"\n")
         self.seen += [line.decode("utf-8", "replace") for line in lines]
         return True
+
+    def read_for(self, seconds):
+        """Takes what comes within this time."""
+        deadline = time.monotonic() + seconds
+        while not self.eof and self._more(deadline - time.monotonic()):
+            pass
 
     def wait(self, start, timeout, since=0):
         """The first line after `since` that starts so. None when the writer has ended without."""
@@ -308,9 +315,57 @@ def doctor(pid, *args):
     return run_leaksnoop("doctor", pid, "--format", "json", *args).report["process"]
 
 
-def armed_slots(pid):
-    """Slots of the process that hold something else than the allocator's own function."""
-    return [slot for slot in doctor(pid)["slots"] if slot["armed"]]
+def image_base(pid, address):
+    """Where the file that is mapped at an address of a process begins."""
+    with open("/proc/%d/maps" % pid) as file:
+        rows = [line.split(maxsplit=5) for line in file]
+    ranges = [(*(int(part, 16) for part in row[0].split("-")), row[5] if len(row) > 5 else "") for row in rows]
+    paths = [path for start, end, path in ranges if start <= address < end]
+    # What follows a library's data without a name is its .bss.
+    name = (paths and paths[0]) or next(path for start, end, path in reversed(ranges) if path and end <= address)
+    return min(start for start, _, path in ranges if path == name)
+
+
+class Slots:
+    """The allocator slots of a process, read by ourselves from its memory.
+
+    doctor tells once an interpreter where they are and what belongs into them (it takes seconds: it measures the kernel);
+    after that, both are known relative to the image.
+    """
+
+    known = {}
+
+    @classmethod
+    def of(cls, target):
+        label = target.interpreter.label
+        if label not in cls.known:
+            process = doctor(target.pid)
+            base = image_base(target.pid, int(process["image"]["runtime"], 16))
+            cls.known[label] = [(int(s["slot"], 16) - base, int(s["code"], 16) - base) for s in process["slots"]], process["image"]
+            assert not any(slot["armed"] for slot in process["slots"])
+        return cls(target.pid, *cls.known[label])
+
+    def __init__(self, pid, slots, image):
+        self.pid = pid
+        with open("/proc/%d/maps" % pid) as file:
+            name = os.path.basename(image["path"])
+            base = min(int(line.split("-")[0], 16) for line in file if line.rstrip().endswith("/" + name))
+        self.slots = [(base + slot, base + code) for slot, code in slots]
+
+    def armed(self, pid=None):
+        """Addresses of the slots that hold something else than their function; of a fork's child with its pid."""
+        with open("/proc/%d/mem" % (pid or self.pid), "rb", buffering=0) as memory:
+            return [hex(slot) for slot, code in self.slots if self._read(memory, slot) != code]
+
+    @staticmethod
+    def _read(memory, address):
+        memory.seek(address)
+        return int.from_bytes(memory.read(8), "little")
+
+
+def repeats(share=1):
+    """Numbers of the repetitions of a fault; a test that has it in several variants takes its share, in a full run all."""
+    return range(FAULTS if FULL else -(-FAULTS // share))
 
 
 def keep_lines(program):
@@ -321,6 +376,17 @@ def keep_lines(program):
             if "# LEAK" in line:
                 found[line.split("# LEAK", 1)[1].strip(" :\n")] = number
     return found
+
+
+def python_blocks(report):
+    """(base name of the file, line) -> [blocks, bytes] of live Python blocks; mappings, which hold them, are not counted again."""
+    totals = {}
+    for finding in report["findings"]:
+        if finding["kind"] == "python":
+            total = totals.setdefault(place_of(finding), [0, 0])
+            total[0] += finding["live_blocks"]
+            total[1] += finding["live_bytes"]
+    return totals
 
 
 def place_of(finding):

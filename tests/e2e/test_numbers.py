@@ -34,13 +34,8 @@ def leaksnoop_says(interpreter):
 
 def by_line(report):
     """line of right_numbers.py -> (blocks, bytes)"""
-    totals = {}
-    for finding in report["findings"]:
-        file, line = harness.place_of(finding) or (None, None)
-        if file == "right_numbers.py":
-            blocks, size = totals.get(line, (0, 0))
-            totals[line] = (blocks + finding["live_blocks"], size + finding["live_bytes"])
-    return totals
+    blocks = harness.python_blocks(report)
+    return {place[1]: total for place, total in blocks.items() if place and place[0] == "right_numbers.py"}
 
 
 def tolerance_of(name, version):
@@ -52,9 +47,9 @@ def differs(got, expected, tolerance):
     return any(abs(g - e) > tolerance * e for g, e in zip(got, expected))
 
 
-def test_blocks_and_bytes_by_line(interpreter):
-    truth = tracemalloc_says(interpreter)
-    report, program = leaksnoop_says(interpreter)
+def test_blocks_and_bytes_by_line(some_interpreter):
+    truth = tracemalloc_says(some_interpreter)
+    report, program = leaksnoop_says(some_interpreter)
     got = by_line(report)
     assert program["lines"] == truth["lines"] and len(truth["lines"]) >= 20
     wrong = []
@@ -62,7 +57,7 @@ def test_blocks_and_bytes_by_line(interpreter):
         expected = truth["tracemalloc"][str(line["line"])]
         assert expected[0] >= SIZE, "%s keeps too little" % name
         seen = got.get(line["line"], (0, 0))
-        if differs(seen, expected, tolerance_of(name, interpreter.version)):
+        if differs(seen, expected, tolerance_of(name, some_interpreter.version)):
             wrong.append("%s (line %d): %d blocks, %d bytes; tracemalloc says %d, %d; free lists hold %s"
                          % (name, line["line"], *seen, *expected, line["free_list"] or "none"))
     assert not wrong, "\n".join(wrong)

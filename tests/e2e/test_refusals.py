@@ -60,8 +60,8 @@ def test_kernel_thread():
 
 def test_itself():
     """Not a Python either; but it must not stumble over its own lock or memory."""
-    result = subprocess.run(["sh", "-c", 'exec "$0" attach $$', str(harness.BINARY)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    check_refusal(harness.Result(result.returncode, result.stdout, result.stderr), "not a Python")
+    done = subprocess.run(["sh", "-c", 'exec "$0" attach $$', str(harness.BINARY)], capture_output=True, text=True)
+    check_refusal(harness.Result(done.returncode, done.stdout, done.stderr), "not a Python")
 
 
 def as_nobody(tmp_path, *args):
@@ -121,7 +121,7 @@ def test_disarm_while_traced(leaky):
 def test_output_cannot_be_written(leaky):
     result = harness.run_leaksnoop("attach", leaky.pid, "--duration", 1, "--output", "/nonexistent/report")
     check_refusal(result, "/nonexistent/report", hint=False)
-    assert harness.armed_slots(leaky.pid) == []
+    assert harness.Slots.of(leaky).armed() == []
 
 
 USAGE = [
@@ -150,7 +150,10 @@ def test_no_arguments_say_how():
     assert result.status == 2 and "attach" in result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("args", [["--help"], ["help"], ["attach", "--help"], ["help", "attach"], ["ps", "--help"], ["--version"]], ids=" ".join)
+HELP = [["--help"], ["help"], ["attach", "--help"], ["help", "attach"], ["ps", "--help"], ["--version"]]
+
+
+@pytest.mark.parametrize("args", HELP, ids=" ".join)
 def test_help(args):
     result = harness.run_leaksnoop(*args)
     assert result.status == 0 and result.stdout and not result.stderr

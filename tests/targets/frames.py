@@ -23,10 +23,13 @@ import json
 import sys
 import threading
 
-import frames_places
+import frames_callbacks  # noqa: F401 (registers its places)
+import frames_places  # noqa: F401
+import frames_registry
 import targetlib
 
 MAX_PROBES = 120  # bytes of the largest stay under glibc's mmap threshold
+ZERO = b"\0"  # repeated rather than bytes(size): to call a type makes a tuple of arguments, which may stay on its free list
 SMALL_HEAD = tuple.__basicsize__ + 16  # with the header of the garbage collector
 
 kept = [None] * (2 * MAX_PROBES)
@@ -56,11 +59,11 @@ def probe(tag):
         return tag
     slot = next(slots)
     size = 2048 + 1024 * slot
-    template = [None] * (21 + slot % 30)  # shorter tuples come from free lists
-    kept[2 * slot], large = bytes(size), stack_here()
-    kept[2 * slot + 1], small = tuple(template), stack_here()
+    half = (None,) * (11 + slot % 15)  # a tuple of less than 20 could come from a free list
+    kept[2 * slot], large = ZERO * size, stack_here()
+    kept[2 * slot + 1], small = half * 2, stack_here()
     note(tag + "/large", 1, size + bytes.__basicsize__, large)
-    note(tag + "/small", 1, SMALL_HEAD + 8 * len(template), small)
+    note(tag + "/small", 1, SMALL_HEAD + 16 * len(half), small)
     return tag
 
 
@@ -76,7 +79,7 @@ def main():
     only.update(options.only)
     targetlib.say("ready")
     targetlib.wait_for_go(go)
-    frames_places.visit_all(probe)
+    frames_registry.visit_all(probe)
     targetlib.write_whole(options.out, json.dumps(truth))
     targetlib.say("places %d" % len(truth))
     targetlib.stay()

@@ -19,7 +19,8 @@ allocator charges it to the line that first allocated its memory, tracemalloc
 (which is told of new references) to the new one. So before each line the
 program drains the free lists its things could come from: run() keeps more of
 that kind alive than any version has in its lists, and the churn neither makes
-nor frees these kinds (it makes bytes and bytearrays, which have none).
+nor frees these kinds: it makes bytes and bytearrays, which have none, and makes
+them without calling a type (arguments are a tuple) or computing with floats.
 What is left is stated by free_list: the most things of that line which a list
 may hide should the drain not have emptied it (Include/internal/pycore_freelist.h
 and its forerunners); a test may allow that much and no more.
@@ -49,6 +50,9 @@ CHUNK = b"0123456789" * 7
 KEYS = ["key-%02d" % k for k in range(12)]
 BufferType = ctypes.c_char * 100
 BIG = 1 << 70
+ZERO = b"\0"
+BUFFER = bytearray(8)
+EACH = [range(k) for k in range(65)]
 
 
 class Slotted:
@@ -265,10 +269,10 @@ class Churn:
     STEP = 200  # calls between looks at the clock
 
     def __init__(self, each, rate):
-        self.each, self.rate = each, rate
+        self.each, self.rate = each, int(rate)
         self.ring = [None] * self.HELD
         self.at = self.calls = 0
-        self.started = time.monotonic()
+        self.started_ns = time.monotonic_ns()
 
     def allocations(self):
         """About how many the program has made: a kept thing makes 2, realloc counted."""
@@ -276,9 +280,9 @@ class Churn:
 
     def __call__(self):
         ring, at = self.ring, self.at
-        for _ in range(self.each):
+        for _ in EACH[self.each]:
             at = (at + 1) % 256
-            ring[at % self.HELD] = bytes(self.SIZES[at]) if at % 16 else self.grown(at)
+            ring[at % self.HELD] = ZERO * self.SIZES[at] if at % 16 else self.grown(at)
         self.at = at
         self.calls += 1
         if self.rate and self.calls % self.STEP == 0:
@@ -286,15 +290,16 @@ class Churn:
 
     @staticmethod
     def grown(size):
-        buffer = bytearray(8)
-        buffer += bytes(size * 3)
+        buffer = BUFFER.copy()
+        buffer += ZERO * (size * 3)
         del buffer[size:]
         return buffer
 
     def pace(self):
-        ahead = self.allocations() / self.rate - (time.monotonic() - self.started)
-        if ahead > 0.002:
-            time.sleep(ahead)
+        """Sleeps while the program is ahead of its rate, without making a float."""
+        due_ns = self.started_ns + self.allocations() * 1000000000 // self.rate
+        while time.monotonic_ns() < due_ns:
+            time.sleep(0.002)
 
     def stop(self):
         self.ring = None
@@ -331,7 +336,8 @@ def run(size, churn):
 
 def write(options, lines, traced):
     truth = {name: {"line": lines[name], "kept": options.size, "free_list": FREE_LISTS[name]} for name, _, _ in LINES}
-    result = {"size": options.size, "python": list(sys.version_info[:3]), "file": __file__, "lines": truth, "tracemalloc": traced}
+    python = list(sys.version_info[:3])
+    result = {"size": options.size, "python": python, "file": __file__, "lines": truth, "tracemalloc": traced}
     targetlib.write_whole(options.out, json.dumps(result))
 
 
@@ -357,7 +363,8 @@ def main():
     kept = run(options.size, churn)
     traced = by_line(tracemalloc.take_snapshot()) if options.tracemalloc else None
     write(options, lines, traced)
-    targetlib.stay("done %d" % churn.allocations()) if kept else None
+    targetlib.stay("done %d" % churn.allocations())
+    del kept  # never reached: it lives until the end
 
 
 if __name__ == "__main__":

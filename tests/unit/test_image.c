@@ -17,7 +17,7 @@
 #include "target_process.h"
 #include "tiny_elf.h"
 
-#define PYTHON "/usr/bin/python3.11"
+#define PYTHON "/usr/bin/python3"
 
 static int open_python(pid_t pid, struct image **ret_image, struct err *err)
 {
@@ -148,7 +148,7 @@ static void test_mount_namespace(void **state)
 
 static void test_not_python(void **state)
 {
-	static const char *const arguments[] = { "-c", "echo; exec sleep 600", NULL };
+	static const char *const arguments[] = { "-c", "echo; kill -STOP $$", NULL };
 	_cleanup_(target_stopp) pid_t pid = target_start("/bin/sh", arguments);
 	struct image *image = NULL;
 	struct err err = { 0 };

@@ -180,7 +180,7 @@ static void test_container_names(void **state)
 
 static void test_container(void **state)
 {
-	_cleanup_(target_stopp) pid_t hidden = target_start_hidden("/usr/bin/python3.11");
+	_cleanup_(target_stopp) pid_t hidden = target_start_hidden("/usr/bin/python3");
 	_cleanup_(freep) char *own = NULL;
 	_cleanup_(freep) char *other = NULL;
 

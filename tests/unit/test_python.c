@@ -43,10 +43,10 @@ static const char program[] =
 	"ts = [threading.Thread(target=nap, args=(3 * i,), daemon=True) for i in range(4)]\n"
 	"[t.start() for t in ts]\n"
 	"time.sleep(0.3)\n"
-	"print(sys.version.split()[0])\n"
+	"print(sys.version.split()[0], flush=True)\n"
 	"for t in ts:\n"
 	"    f = sys._current_frames()[t.ident]\n"
-	"    print('T', t.ident)\n"
+	"    print('T', t.ident, flush=True)\n"
 	"    while f:\n"
 	"        name = getattr(f.f_code, 'co_qualname', f.f_code.co_name)\n"
 	"        sys.stdout.buffer.write(('F %d %s %s\\n' % (f.f_lineno, name, f.f_code.co_filename)).encode())\n"
@@ -111,7 +111,7 @@ static void walk_thread_of(struct walker *w, uint64_t ident)
 	uint64_t tstate;
 
 	walk_mem = w->mem;
-	tstate = walk_tstate(&w->cfg, ident);
+	tstate = walk_tstate(&w->cfg, ident, 0);
 	assert_int_not_equal(tstate, 0);
 	assert_int_equal(get_u64(w, tstate + w->cfg.ts_thread_id), ident);
 	walk_frames(&w->cfg, tstate, 0, &w->scratch);

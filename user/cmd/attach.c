@@ -153,12 +153,14 @@ static int follow_mappings(struct attach *a, struct mappings **ret_mappings)
 {
 	const struct python *python = tracee_python(a->tracee);
 	_cleanup_(mappings_freep) struct mappings *m = NULL;
+	_cleanup_(maps_freep) struct maps *maps = NULL;
 	uint64_t brk = 0;
 	int r;
 
-	for (size_t i = 0; i < maps_count(python_maps(python)); i++)
-		if (!strcmp(maps_get(python_maps(python), i)->path, "[heap]"))
-			brk = maps_get(python_maps(python), i)->end;
+	if (!maps_load(a->pid, &maps))
+		for (size_t i = 0; i < maps_count(maps); i++)
+			if (!strcmp(maps_get(maps, i)->path, "[heap]"))
+				brk = maps_get(maps, i)->end;
 	r = mappings_new(brk, tracee_sees_pools(a->tracee) ? obmalloc_pool_size(python) : 0, &m);
 	if (!r)
 		r = obmalloc_visit_arenas(python, add_arena, m);
@@ -174,16 +176,14 @@ static int attach_start(struct attach *a, struct err *err)
 	uint32_t version = python_version_hex(tracee_python(a->tracee));
 	int r;
 
-	r = follow_mappings(a, &mappings);
-	if (r)
-		return err_set(err, r, "cannot make the tables: %s", strerror(-r));
 	a->pagemap = pagemap_open(a->pid);
 	r = tracee_start(a->tracee, a->session, err);
-	if (r) {
-		mappings_free(mappings);
+	if (r)
 		return r;
-	}
-	r = pipeline_add_target(a->pipeline, tracee_target(a->tracee), a->pid, linetable_kind_of(version), mappings);
+	/* Records wait in the ring until the loop runs: what is found there now is not older than they are. */
+	r = follow_mappings(a, &mappings);
+	if (!r)
+		r = pipeline_add_target(a->pipeline, tracee_target(a->tracee), a->pid, linetable_kind_of(version), mappings);
 	a->start_ns = clock_mono_ns(&clock_real);
 	a->start_wall = clock_wall(&clock_real);
 	coverage_begin(&a->coverage, tracee_python(a->tracee), a->session, tracee_target(a->tracee));

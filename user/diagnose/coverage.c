@@ -50,8 +50,9 @@ uint64_t coverage_missed(const struct coverage *c)
 
 	for (int i = 0; i < c->n_before; i++) {
 		for (int j = 0; j < c->n_after; j++) {
-			int64_t d = c->after[j] - c->before[i];
-			uint64_t distance = d < 0 ? (uint64_t)-d : (uint64_t)d;
+			/* Unsigned: the counters are read from the target. */
+			uint64_t d = (uint64_t)c->after[j] - (uint64_t)c->before[i];
+			uint64_t distance = d > INT64_MAX ? -d : d;
 
 			if (distance < least)
 				least = distance;

@@ -74,20 +74,28 @@ void growth_begin(struct growth *g, uint64_t now_ns)
 	g->error = 0;
 }
 
+/* Sizes are what a target asked for, and so may be anything: sums stop where their differences still fit a signed number. */
+static uint64_t plus(uint64_t a, uint64_t b)
+{
+	uint64_t sum;
+
+	return __builtin_add_overflow(a, b, &sum) || sum > INT64_MAX ? INT64_MAX : sum;
+}
+
 void growth_add(struct growth *g, enum finding_kind kind, uint32_t stack, uint64_t bytes, uint64_t blocks, uint64_t time_ns)
 {
 	struct sum *sum;
 	bool fresh;
 
-	if (time_ns + g->options.min_age_ns > g->now_ns && g->options.min_age_ns)
+	if (g->options.min_age_ns && (time_ns > g->now_ns || g->now_ns - time_ns < g->options.min_age_ns))
 		return;
 	sum = map64_put(g->sums, (uint64_t)stack * KINDS + kind, &fresh);
 	if (!sum) {
 		g->error = -ENOMEM;
 		return;
 	}
-	sum->bytes += bytes;
-	sum->blocks += blocks;
+	sum->bytes = plus(sum->bytes, bytes);
+	sum->blocks = plus(sum->blocks, blocks);
 	if (fresh || time_ns < sum->oldest_ns)
 		sum->oldest_ns = time_ns;
 }
@@ -95,7 +103,8 @@ void growth_add(struct growth *g, enum finding_kind kind, uint32_t stack, uint64
 static bool matches_any(const char *const *globs, const char *file)
 {
 	for (; globs && *globs; globs++)
-		if (!fnmatch(*globs, file, 0))
+		/* As Python's fnmatch: * crosses slashes, a backslash is a backslash. */
+		if (!fnmatch(*globs, file, FNM_NOESCAPE))
 			return true;
 	return false;
 }
@@ -171,8 +180,8 @@ static int group_add(struct growth *g, enum finding_kind kind, uint32_t stack, c
 		g->heaviest[*index] = 0;
 	}
 	group = &g->groups[*index];
-	group->live_bytes += sum->bytes;
-	group->live_blocks += sum->blocks;
+	group->live_bytes = plus(group->live_bytes, sum->bytes);
+	group->live_blocks = plus(group->live_blocks, sum->blocks);
 	if (sum->oldest_ns < group->oldest_ns)
 		group->oldest_ns = sum->oldest_ns;
 	/* Ties go to the older stack, so that the choice does not depend on the map's order. */
@@ -228,12 +237,15 @@ static int compare_frames(const struct growth *g, uint32_t a, uint32_t b)
 static int compare_groups(const void *pa, const void *pb, void *ctx)
 {
 	const struct growth_group *a = pa, *b = pb;
+	int r;
 
 	if (a->live_bytes != b->live_bytes)
 		return a->live_bytes > b->live_bytes ? -1 : 1;
 	if (a->live_blocks != b->live_blocks)
 		return a->live_blocks > b->live_blocks ? -1 : 1;
-	return compare_frames(ctx, a->stack, b->stack);
+	r = compare_frames(ctx, a->stack, b->stack);
+	/* One stack can stand for blocks and for mappings. */
+	return r ? r : (a->kind > b->kind) - (a->kind < b->kind);
 }
 
 int growth_end(struct growth *g)
@@ -247,15 +259,15 @@ int growth_end(struct growth *g)
 		uint32_t stack = (uint32_t)(key / KINDS);
 		const struct frame *f = innermost(g, stack);
 
-		g->total_bytes += sum->bytes;
+		g->total_bytes = plus(g->total_bytes, sum->bytes);
 		if (passes(g, f ? stacks_str(g->stacks, f->file) : "<unknown>"))
 			r = group_add(g, (enum finding_kind)(key % KINDS), stack, sum);
 		else
-			g->filtered_bytes += sum->bytes;
+			g->filtered_bytes = plus(g->filtered_bytes, sum->bytes);
 	}
 	if (!r)
 		r = group_deltas(g);
-	if (!r)
+	if (!r && g->count)
 		qsort_r(g->groups, g->count, sizeof(*g->groups), compare_groups, g);
 	return r;
 }

@@ -6,7 +6,8 @@
  *
  *   growth_begin; growth_add for each live block or piece; growth_end; read the groups
  *
- * Ranking is total: bytes, then blocks, then file, line and function.
+ * Ranking is total: bytes, then blocks, then file, line and function, then the
+ * age of the stack, then the kind. Sums saturate at INT64_MAX.
  */
 #pragma once
 

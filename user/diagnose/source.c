@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -14,6 +15,8 @@
 #include "base/map64.h"
 #include "target/proc.h"
 
+#define NO_GROUP ((gid_t)65534)
+#define GROUPS_MAX 1024
 #define FILE_BYTES_MAX ((off_t)4 << 20)
 #define KEPT_BYTES_MAX ((size_t)64 << 20)
 
@@ -80,11 +83,7 @@ void source_free(struct source *s)
 	free(s);
 }
 
-/*
- * Opens a regular file that the target itself could read. The name comes from the target: it must not lead out of its root (or
- * working directory), and must not have root show what the target's user may not see.
- */
-static int open_file(const struct source *s, const char *name, off_t *ret_size)
+static int open_regular(const struct source *s, const char *name, off_t *ret_size)
 {
 	bool absolute = name[0] == '/';
 	struct open_how how = {
@@ -95,13 +94,42 @@ static int open_file(const struct source *s, const char *name, off_t *ret_size)
 	char path[32];
 	struct stat st;
 
-	if (path_fd < 0 || fstat(path_fd, &st) || !S_ISREG(st.st_mode))
-		return -1;
-	if (!(st.st_mode & S_IROTH) && st.st_uid != s->uid)
+	/* Files without a size are the kernel's own (/proc, tracefs): reading some of them does something. */
+	if (path_fd < 0 || fstat(path_fd, &st) || !S_ISREG(st.st_mode) || st.st_size <= 0)
 		return -1;
 	*ret_size = st.st_size;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", path_fd);
 	return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+/*
+ * Opens a regular file that the target itself could read. The name comes from the target: it must not lead out of its root (or
+ * working directory), and must not have root show what the target's user may not see. So the kernel is asked as that user would
+ * ask it, without any group: this thread's file system identity is set for the while (setfsuid(2)), which takes root's
+ * privileges over files with it.
+ */
+static int open_file(const struct source *s, const char *name, off_t *ret_size)
+{
+	gid_t groups[GROUPS_MAX];
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	int n, fd = -1;
+
+	if (s->uid == (uid_t)-1)
+		return -1;
+	if (s->uid == uid)
+		return open_regular(s, name, ret_size);
+	n = getgroups(GROUPS_MAX, groups);
+	/* The raw call is for this thread alone, which is all that is wanted. */
+	if (n < 0 || syscall(SYS_setgroups, 0, NULL))
+		return -1;
+	setfsgid(NO_GROUP);
+	setfsuid(s->uid);
+	if ((uid_t)setfsuid((uid_t)-1) == s->uid && (gid_t)setfsgid((gid_t)-1) == NO_GROUP)
+		fd = open_regular(s, name, ret_size);
+	setfsuid(uid);
+	setfsgid(gid);
+	return syscall(SYS_setgroups, n, groups) && fd >= 0 ? (close(fd), -1) : fd;
 }
 
 static void text_read(struct source *s, const char *name, struct text *ret)
@@ -124,8 +152,8 @@ static void text_read(struct source *s, const char *name, struct text *ret)
 	if (!bytes || !size)
 		return;
 	for (size_t i = 0; i < size; i++)
-		if (bytes[i] == '\n')
-			bytes[i] = '\0';
+		/* A NUL of the file's own must not end a line: those after it would be miscounted. */
+		bytes[i] = bytes[i] == '\n' ? '\0' : bytes[i] ? bytes[i] : '?';
 	bytes[size] = '\0';
 	s->kept += size;
 	ret->bytes = take_ptr(bytes);

@@ -227,6 +227,35 @@ int obmalloc_usedpools(const struct python *python, raddr_t interp, raddr_t *ret
 	return 0;
 }
 
+int obmalloc_predict_cfg(const struct python *python, struct predict_cfg *ret_cfg)
+{
+	static const uint32_t kinds[] = {
+		[OBMALLOC_STATIC] = PREDICT_STATIC, [OBMALLOC_INLINE] = PREDICT_INLINE, [OBMALLOC_POINTER] = PREDICT_POINTER,
+	};
+	const struct layout *l = &python->layout;
+	raddr_t usedpools, main_interp;
+	int r;
+
+	if (l->alignment != 1u << PREDICT_CLASS_SHIFT || l->alignment * l->size_classes != PREDICT_SIZE_MAX)
+		return -ENOENT;
+	r = rmem_ptr(python->mem, raddr_add(python->runtime, l->rt_interpreters_main), &main_interp);
+	if (r < 0)
+		return r;
+	r = obmalloc_usedpools(python, main_interp, &usedpools);
+	if (r < 0)
+		return r;
+	*ret_cfg = (struct predict_cfg){
+		.usedpools = usedpools.v,
+		.main_interp = main_interp.v,
+		.kind = kinds[l->obmalloc_place],
+		.in_obmalloc = l->in_obmalloc,
+		.in_feature_flags = l->in_feature_flags,
+		.ob_used = l->ob_used,
+		.po_freeblock = l->po_freeblock,
+	};
+	return 0;
+}
+
 /* Does the arena that the pool names hold it? */
 static int arena_holds(const struct python *python, const struct obmalloc_state *state, uint64_t pool, uint32_t index)
 {

@@ -7,6 +7,8 @@
 #include "base/err.h"
 #include "interp/python.h"
 
+struct predict_cfg;
+
 struct obmalloc_totals {
 	uint64_t arenas;             /* allocated now */
 	uint64_t arenas_highwater;   /* UINT64_MAX: unknown */
@@ -27,6 +29,8 @@ int obmalloc_totals(const struct python *python, struct obmalloc_totals *ret_tot
 typedef int (*obmalloc_arena_fn)(void *ctx, raddr_t addr, uint64_t size);
 int obmalloc_visit_arenas(const struct python *python, obmalloc_arena_fn fn, void *ctx);
 uint64_t obmalloc_pool_size(const struct python *python);   /* bytes, of this build */
+/* Where small blocks will come from, for the BPF side. -ENOENT: no pymalloc, or no state of it found yet. */
+int obmalloc_predict_cfg(const struct python *python, struct predict_cfg *ret_cfg);
 /* The usedpools array of the state that interp uses (for predicting addresses), and arena/pool size. */
 int obmalloc_usedpools(const struct python *python, raddr_t interp, raddr_t *ret_usedpools);
 /* Is the pool that holds addr still in use for the given size class? 1 yes, 0 no, negative errno. */

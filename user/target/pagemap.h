@@ -7,5 +7,6 @@
 
 /* A descriptor, or a negative errno. Belongs to the address space as of now: after an exec it reads nothing. */
 int pagemap_open(pid_t pid);
-/* Bytes of [start, end) that are in memory or in swap; bounds are widened to pages. -ESRCH when the address space is gone. */
+/* Bytes of [start, end) that are in memory or in swap; bounds are widened to pages. -ESRCH when the address space is
+ * gone; -EINVAL: no range; -E2BIG: over 64 GiB, on a kernel before 6.7. */
 int pagemap_count(int fd, uint64_t start, uint64_t end, uint64_t *ret_bytes);

@@ -90,7 +90,8 @@ static int list(pid_t parent, pid_t **ret_pids, size_t *ret_count)
 		if (r < 0)
 			return r;
 	}
-	qsort(pids.pid, pids.count, sizeof(*pids.pid), compare);
+	if (pids.count)
+		qsort(pids.pid, pids.count, sizeof(*pids.pid), compare);
 	*ret_count = pids.count;
 	*ret_pids = take_ptr(pids.pid);
 	return 0;

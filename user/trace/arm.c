@@ -37,7 +37,9 @@ static int mem_open(pid_t pid)
 
 	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
 	fd = open(path, O_RDWR | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	if (fd < 0)
+		return errno == ENOENT ? -ESRCH : -errno;
+	return fd;
 }
 
 static int mem_read_u64(int mem, raddr_t addr, uint64_t *ret)
@@ -50,16 +52,13 @@ static int mem_read_u64(int mem, raddr_t addr, uint64_t *ret)
 	return n < 0 ? -errno : -ESRCH;
 }
 
-/* Writes the low bytes in which to differs from from. */
+/* Writes the one byte in which to differs from from, or all eight: a kernel without fast short copies moves a lone byte or a whole
+ * word in one store, but not what is between (arch/x86/lib/memcpy_64.S). */
 static int slot_write(int mem, raddr_t slot, uint64_t from, uint64_t to)
 {
-	size_t size = 8;
+	size_t size = (from ^ to) >> 8 ? sizeof(to) : 1;
 	ssize_t n;
 
-	while (size > 1 && ((from ^ to) >> (8 * (size - 1))) == 0)
-		size--;
-	if (size > 1)
-		size = size <= 2 ? 2 : size <= 4 ? 4 : 8;
 	n = pwrite(mem, &to, size, (off_t)slot.v);
 	if (n == (ssize_t)size)
 		return 0;
@@ -80,6 +79,13 @@ static int slot_replace(int mem, raddr_t slot, raddr_t from, raddr_t to)
 	return r ? r : 1;
 }
 
+static bool slot_holds(int mem, raddr_t slot, raddr_t value)
+{
+	uint64_t now;
+
+	return !mem_read_u64(mem, slot, &now) && now == value.v;
+}
+
 int arming_new(pid_t pid, struct arming **ret_arming, struct err *err)
 {
 	_cleanup_(arming_freep) struct arming *a = calloc(1, sizeof(*a));
@@ -88,7 +94,7 @@ int arming_new(pid_t pid, struct arming **ret_arming, struct err *err)
 		return -ENOMEM;
 	a->mem = mem_open(pid);
 	if (a->mem < 0) {
-		int r = a->mem == -ENOENT ? -ESRCH : a->mem;
+		int r = a->mem;
 
 		err_set(err, r, "cannot open the memory of process %d for writing: %s", pid, strerror(-r));
 		err_hint(err, "run as root, or use --mode passive, which writes nothing");
@@ -128,7 +134,7 @@ int arming_arm(struct arming *arming, struct err *err)
 
 		arming->armed = true;
 		r = slot_replace(arming->mem, s->slot, s->function, s->alias);
-		if (r > 0)
+		if (r > 0 || (r == 0 && slot_holds(arming->mem, s->slot, s->alias)))
 			continue;
 		arming_disarm(arming);
 		if (r < 0)
@@ -146,7 +152,7 @@ int arming_arm(struct arming *arming, struct err *err)
  * reached through the hook's ctx. The alias works for ever, but it is ours:
  * replace it there.
  */
-static void hook_restore(const struct arming *a, const struct armed_slot *s)
+static void hook_restore(int mem, const struct armed_slot *s)
 {
 	int64_t offset = (int64_t)(s->slot.v - s->table.v);
 	raddr_t table = s->table;
@@ -154,31 +160,36 @@ static void hook_restore(const struct arming *a, const struct armed_slot *s)
 	for (int depth = 0; depth < HOOKS_MAX; depth++) {
 		uint64_t ctx;
 
-		if (mem_read_u64(a->mem, table, &ctx) || !ctx || ctx % 8)
+		if (mem_read_u64(mem, table, &ctx) || !ctx || ctx % 8)
 			return;
 		/* tracemalloc: ctx is the table. Debug hooks: the table follows an 8-byte api id. */
 		for (int skip = 0; skip <= 8; skip += 8)
-			if (slot_replace(a->mem, RADDR(ctx + (uint64_t)(skip + offset)), s->alias, s->function) > 0)
+			if (slot_replace(mem, RADDR(ctx + (uint64_t)(skip + offset)), s->alias, s->function) > 0)
 				return;
 		table = RADDR(ctx);
 	}
 }
 
-int arming_disarm(struct arming *arming)
+static int slots_restore(int mem, const struct arming *arming)
 {
 	int result = 0;
 
 	for (size_t i = arming->count; i-- > 0;) {
 		const struct armed_slot *s = &arming->slots[i];
-		int r = slot_replace(arming->mem, s->slot, s->alias, s->function);
+		int r = slot_replace(mem, s->slot, s->alias, s->function);
 
 		if (r < 0)
 			result = r == -EIO ? -ESRCH : r;
 		else if (r == 0)
-			hook_restore(arming, s);
+			hook_restore(mem, s);
 	}
-	arming->armed = false;
 	return result;
+}
+
+int arming_disarm(struct arming *arming)
+{
+	arming->armed = false;
+	return slots_restore(arming->mem, arming);
 }
 
 bool arming_is_armed(const struct arming *arming)
@@ -203,18 +214,10 @@ size_t arming_count_lost(struct arming *arming)
 int arming_disarm_child(const struct arming *arming, pid_t child)
 {
 	_cleanup_(closep) int mem = mem_open(child);
-	int result = 0;
 
 	if (mem < 0)
 		return mem;
-	for (size_t i = arming->count; i-- > 0;) {
-		const struct armed_slot *s = &arming->slots[i];
-		int r = slot_replace(mem, s->slot, s->alias, s->function);
-
-		if (r < 0)
-			result = r;
-	}
-	return result;
+	return slots_restore(mem, arming);
 }
 
 int arming_restore_left(pid_t pid, const struct slots *slots, struct err *err)

@@ -3,30 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
-#include "base/clock.h"
-#include "target/maps.h"
-#include "trace/kernel_x86.h"
 
-#define HITS 400
-#define ROUNDS 3
-/* Single-stepping costs 10 to 30 times an emulated hit; a third of it parts the two whatever the machine. */
-#define EMULATED_SHARE (1.0 / 3)
-/* Emulated by every kernel since 4.20. */
-#define EMULATED_ALWAYS ((1u << SITE_NOP1) | (1u << SITE_PUSH) | (1u << SITE_CALL) | (1u << SITE_JMP) | (1u << SITE_JCC))
-
-#define RUN_DIR "/run/leaksnoop"
-
-static int read_line(const char *path, char *buf, size_t size)
+int kernel_read_line(const char *path, char *buf, size_t size)
 {
 	_cleanup_(fclosep) FILE *f = fopen(path, "re");
 
@@ -43,7 +31,7 @@ static int read_int(const char *path)
 	char line[32];
 	int value;
 
-	return !read_line(path, line, sizeof(line)) && sscanf(line, "%d", &value) == 1 ? value : -1;
+	return !kernel_read_line(path, line, sizeof(line)) && sscanf(line, "%d", &value) == 1 ? value : -1;
 }
 
 int kernel_pmu_type(const char *name)
@@ -71,123 +59,35 @@ int kernel_uprobe_open(const char *path, uint64_t offset, int pid)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Microseconds a call, the best of some rounds: noise only adds. */
-static double call_us(void (*call)(void))
+bool kernel_has_uprobe_multi(void)
 {
-	double best = 1e9;
+	unsigned major, minor;
+	struct utsname uts;
 
-	for (int round = 0; round < ROUNDS; round++) {
-		uint64_t start = clock_mono_ns(&clock_real);
-		double us;
-
-		for (int i = 0; i < HITS; i++)
-			call();
-		us = (double)(clock_mono_ns(&clock_real) - start) / 1e3 / HITS;
-		if (us < best)
-			best = us;
-	}
-	return best;
+	return !uname(&uts) && sscanf(uts.release, "%u.%u", &major, &minor) == 2 && (major > 6 || (major == 6 && minor >= 12));
 }
 
-static int measure_class(const struct maps *maps, const struct kernel_specimen *specimen, double *ret_us)
+int kernel_uprobe_multi(int prog_fd, const char *path, const uint64_t *offsets, const uint64_t *cookies, uint32_t count,
+			bool on_return, int pid)
 {
-	uint64_t addr = (uint64_t)(uintptr_t)specimen->insn;
-	const struct map *map = maps_at(maps, addr);
-	_cleanup_(closep) int fd = -1;
-	double bare;
+	/* The link_create part of union bpf_attr with its uprobe_multi member (include/uapi/linux/bpf.h of Linux 6.6). */
+	struct {
+		uint32_t prog_fd, target_fd, attach_type, flags;
+		uint64_t path, offsets, ref_ctr_offsets, cookies;
+		uint32_t count, multi_flags, pid, pad;
+	} attr = {
+		.prog_fd = (uint32_t)prog_fd,
+		.attach_type = KERNEL_ATTACH_UPROBE_MULTI,
+		.path = (uint64_t)(uintptr_t)path,
+		.offsets = (uint64_t)(uintptr_t)offsets,
+		.cookies = (uint64_t)(uintptr_t)cookies,
+		.count = count,
+		.multi_flags = on_return ? 1 : 0,   /* BPF_F_UPROBE_MULTI_RETURN */
+		.pid = (uint32_t)pid,
+	};
+	int fd = (int)syscall(SYS_bpf, BPF_LINK_CREATE, &attr, sizeof(attr));
 
-	if (!map)
-		return -ENOENT;
-	bare = call_us(specimen->call);
-	fd = kernel_uprobe_open("/proc/self/exe", addr - map->start + map->offset, 0);
-	if (fd < 0)
-		return fd;
-	*ret_us = call_us(specimen->call) - bare;
-	return 0;
-}
-
-int kernel_measure(struct kernel_costs *ret_costs, struct err *err)
-{
-	_cleanup_(maps_freep) struct maps *maps = NULL;
-	struct kernel_costs costs = { .emulated = 0 };
-	int r;
-
-	r = maps_load(getpid(), &maps);
-	if (r)
-		return err_set(err, r, "cannot read our own mappings: %s", strerror(-r));
-	for (int c = SITE_CLASS_COUNT; c-- > 0;) {
-		r = measure_class(maps, &kernel_specimens[c], &costs.hit_us[c]);
-		if (r == -EPERM || r == -EACCES || r == -ENOENT) {
-			err_set(err, r, "cannot place a uprobe in our own code: %s", strerror(-r));
-			err_hint(err, r == -ENOENT ? "this kernel has no uprobes (CONFIG_UPROBE_EVENTS)" : "run as root");
-			return r;
-		}
-		if (r)
-			costs.hit_us[c] = -1;
-		else if (c != SITE_OTHER && costs.hit_us[c] < costs.hit_us[SITE_OTHER] * EMULATED_SHARE)
-			costs.emulated |= 1u << c;
-	}
-	*ret_costs = costs;
-	return 0;
-}
-
-/* The answer is good for one boot of one kernel. */
-static int cache_path(char *buf, size_t size)
-{
-	char boot_id[64];
-	int r;
-
-	r = read_line("/proc/sys/kernel/random/boot_id", boot_id, sizeof(boot_id));
-	if (!r)
-		snprintf(buf, size, RUN_DIR "/uprobes-%s", boot_id);
-	return r;
-}
-
-static int cache_read(const char *path, site_mask_t *ret_mask)
-{
-	char line[32];
-	struct stat st;
-	int r;
-
-	/* Only what root wrote is believed. */
-	if (stat(path, &st) || st.st_uid != 0 || (st.st_mode & 022))
-		return -ENOENT;
-	r = read_line(path, line, sizeof(line));
-	if (r)
-		return r;
-	return sscanf(line, "%x", ret_mask) == 1 && !(*ret_mask >> SITE_CLASS_COUNT) ? 0 : -EINVAL;
-}
-
-static void cache_write(const char *path, site_mask_t mask)
-{
-	char part[160];
-	FILE *f;
-
-	mkdir(RUN_DIR, 0755);
-	snprintf(part, sizeof(part), "%s.%d", path, getpid());
-	f = fopen(part, "we");
-	if (!f)
-		return;
-	fprintf(f, "%x\n", mask);
-	if (fclose(f) || rename(part, path))
-		unlink(part);
-}
-
-site_mask_t kernel_emulated(void)
-{
-	struct kernel_costs costs;
-	site_mask_t mask;
-	char path[128];
-
-	if (cache_path(path, sizeof(path)))
-		path[0] = '\0';
-	if (path[0] && !cache_read(path, &mask))
-		return mask;
-	if (kernel_measure(&costs, NULL))
-		return EMULATED_ALWAYS;
-	if (path[0])
-		cache_write(path, costs.emulated);
-	return costs.emulated;
+	return fd < 0 ? -errno : fd;
 }
 
 void kernel_facts_read(struct kernel_facts *ret_facts)

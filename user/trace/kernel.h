@@ -4,12 +4,13 @@
  * measured on code of our own, not assumed: which instructions are emulated
  * differs between kernels, and the others cost some 13 to 30 times as much.
  *
- * A measurement takes about a second (the kernel waits for a grace period for
- * each probe it removes), so the answer is kept in /run/leaksnoop until reboot.
+ * A measurement takes up to a second (the kernel waits for a grace period for
+ * each link it removes), so the answer is kept in /run/leaksnoop until reboot.
  */
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -36,8 +37,17 @@ struct kernel_facts {
 
 void kernel_facts_read(struct kernel_facts *ret_facts);
 
+/* The first line of a file of /proc or /sys, without its newline. */
+int kernel_read_line(const char *path, char *buf, size_t size);
 /* perf_event_open() of a uprobe at offset of the file at path, in one process (0: this one). A descriptor or a negative errno. */
 int kernel_uprobe_open(const char *path, uint64_t offset, int pid);
+/* Multi-uprobe links that filter by process: Linux 6.12 and newer. */
+bool kernel_has_uprobe_multi(void);
+/* The attach type a program for such links is loaded with: bpf_program__set_expected_attach_type(). Not in the headers of Linux 6.1. */
+#define KERNEL_ATTACH_UPROBE_MULTI 48
+/* One link for count probes of the file at path. A descriptor or a negative errno. */
+int kernel_uprobe_multi(int prog_fd, const char *path, const uint64_t *offsets, const uint64_t *cookies, uint32_t count,
+			bool on_return, int pid);
 /* The dynamic type of a perf PMU ("uprobe"), or -ENOENT. */
 int kernel_pmu_type(const char *name);
 /* The id of a tracepoint, through a tracefs mounted for ourselves alone: needs none on the host. */

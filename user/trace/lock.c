@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "base/cleanup.h"
 
@@ -22,10 +23,12 @@ static pid_t lock_holder(int fd)
 	if (!f || fstat(fd, &st))
 		return 0;
 	while (fgets(line, sizeof(line), f)) {
-		int pid;
+		unsigned int dev_major, dev_minor;
 		uint64_t inode;
+		int pid;
 
-		if (sscanf(line, "%*d: FLOCK %*s %*s %d %*x:%*x:%" SCNu64, &pid, &inode) == 2 && inode == st.st_ino)
+		if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%" SCNu64, &pid, &dev_major, &dev_minor, &inode) == 4 &&
+		    inode == st.st_ino && makedev(dev_major, dev_minor) == st.st_dev)
 			return pid;
 	}
 	return 0;
@@ -41,10 +44,11 @@ int trace_lock(pid_t pid, int *ret_fd, struct err *err)
 	if (fd < 0)
 		return err_set(err, errno == ENOENT ? -ESRCH : -errno, "no process %d", pid);
 	if (flock(fd, LOCK_EX | LOCK_NB)) {
-		pid_t holder = lock_holder(fd);
+		pid_t holder;
 
 		if (errno != EWOULDBLOCK)
 			return err_set(err, -errno, "cannot lock %s: %s", path, strerror(errno));
+		holder = lock_holder(fd);
 		if (holder)
 			err_set(err, -EBUSY, "process %d is traced already, by leaksnoop with PID %d", pid, holder);
 		else

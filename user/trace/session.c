@@ -20,6 +20,7 @@ struct session {
 	bool *used;              /* indices of the targets map */
 	int cpus;
 	struct target_stats *cpu_stats;  /* one a CPU: scratch of session_stats() */
+	bool multi;
 	session_event_fn on_event;
 	void *ctx;
 	struct bpf_link *links[5];   /* of session_trace_mappings() */
@@ -29,6 +30,7 @@ struct session {
 /* libbpf's messages, kept for the error report: the last warning is the reason. */
 static char libbpf_said[512];
 
+__attribute__((format(printf, 2, 0)))
 static int libbpf_hear(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
 	if (level == LIBBPF_WARN)
@@ -70,7 +72,7 @@ static int session_size_maps(struct session *s, const struct session_options *o)
 	return r ? -EINVAL : 0;
 }
 
-/* Attached on demand, by session_trace_mappings() and tracee.c, not with the object. */
+/* Attached on demand, by session_trace_mappings() and probes.c, not with the object. */
 static void session_hold_back(struct session *s)
 {
 	struct bpf_program *prog;
@@ -79,6 +81,11 @@ static void session_hold_back(struct session *s)
 		if (bpf_program__type(prog) != BPF_PROG_TYPE_RAW_TRACEPOINT)
 			bpf_program__set_autoattach(prog, false);
 	bpf_program__set_autoattach(s->bpf->progs.leaksnoop_fault, false);
+	s->multi = kernel_has_uprobe_multi();
+	if (s->multi) {
+		bpf_program__set_expected_attach_type(s->bpf->progs.leaksnoop_entry, KERNEL_ATTACH_UPROBE_MULTI);
+		bpf_program__set_expected_attach_type(s->bpf->progs.leaksnoop_return, KERNEL_ATTACH_UPROBE_MULTI);
+	}
 }
 
 static int session_load(struct session *s, const struct session_options *o, struct err *err)
@@ -141,6 +148,8 @@ int session_new(const struct session_options *options, session_event_fn on_event
 	s->ctx = ctx;
 	s->nursery_slots = options->nursery_slots;
 	s->max_targets = options->max_targets;
+	if (!s->max_targets || s->max_targets > MAX_TARGETS || !s->nursery_slots || (s->nursery_slots & (s->nursery_slots - 1)))
+		return err_set(err, -EINVAL, "a session of %u targets and %u nursery slots cannot be", s->max_targets, s->nursery_slots);
 	r = session_load(s, options, err);
 	if (r)
 		return r;
@@ -176,12 +185,18 @@ int session_add(struct session *s, const struct target_cfg *cfg, uint32_t *ret_t
 		target++;
 	if (target == s->max_targets)
 		return err_set(err, -ENOSPC, "%u processes are traced already", s->max_targets);
-	r = bpf_map_update_elem(bpf_map__fd(s->bpf->maps.targets), &target, cfg, BPF_ANY);
+	/* Whoever had the index before left counts. */
+	memset(s->cpu_stats, 0, (size_t)s->cpus * sizeof(*s->cpu_stats));
+	r = bpf_map_update_elem(bpf_map__fd(s->bpf->maps.stats), &target, s->cpu_stats, BPF_ANY);
+	if (!r)
+		r = bpf_map_update_elem(bpf_map__fd(s->bpf->maps.targets), &target, cfg, BPF_ANY);
 	if (!r)
 		r = bpf_map_update_elem(bpf_map__fd(s->bpf->maps.pids), &cfg->tgid, &target, BPF_ANY);
-	if (r)
-		return err_set(err, r, "cannot register process %u: %s", cfg->tgid, strerror(-r));
 	s->used[target] = true;
+	if (r) {
+		session_remove(s, target);
+		return err_set(err, r, "cannot register process %u: %s", cfg->tgid, strerror(-r));
+	}
 	*ret_target = target;
 	return 0;
 }
@@ -191,7 +206,7 @@ void session_remove(struct session *s, uint32_t target)
 	struct target_cfg cfg, none = { 0 };
 	int fd = bpf_map__fd(s->bpf->maps.targets);
 
-	if (bpf_map_lookup_elem(fd, &target, &cfg))
+	if (target >= s->max_targets || !s->used[target] || bpf_map_lookup_elem(fd, &target, &cfg))
 		return;
 	bpf_map_update_elem(fd, &target, &none, BPF_ANY);
 	bpf_map_delete_elem(bpf_map__fd(s->bpf->maps.pids), &cfg.tgid);
@@ -238,11 +253,16 @@ int session_trace_mappings(struct session *s, bool faults, struct err *err)
 	};
 	int r = 0;
 
+	if (s->n_links)
+		return err_set(err, -EALREADY, "mappings are followed already");
 	for (size_t i = 0; !r && i < sizeof(calls) / sizeof(calls[0]); i++)
 		r = attach_tracepoint(s, calls[i].prog, calls[i].name);
 	if (!r && faults)
 		r = session_keep(s, bpf_program__attach(s->bpf->progs.leaksnoop_fault));
 	if (r) {
+		/* All or none: half of them would count what is given back, or the other half. */
+		while (s->n_links)
+			bpf_link__destroy(s->links[--s->n_links]);
 		err_set(err, r, "cannot follow mmap and brk: %s", strerror(-r));
 		err_hint(err, "the kernel needs CONFIG_FTRACE_SYSCALLS; 'leaksnoop doctor' tells");
 	}
@@ -293,6 +313,11 @@ void session_nursery(const struct session *s, session_block_fn fn, void *ctx)
 			continue;
 		fn(ctx, NURSERY_TARGET(slot.key), NURSERY_ADDR(slot.key), &slot);
 	}
+}
+
+bool session_has_multi(const struct session *s)
+{
+	return s->multi;
 }
 
 struct leaksnoop_bpf *session_bpf(struct session *s)

@@ -58,4 +58,6 @@ int session_stats(const struct session *session, uint32_t target, struct target_
 typedef void (*session_block_fn)(void *ctx, uint32_t target, uint64_t addr, const struct nursery_slot *slot);
 void session_nursery(const struct session *session, session_block_fn fn, void *ctx);
 
+/* The uprobe programs were loaded for multi-uprobe links (trace/probes.h). */
+bool session_has_multi(const struct session *session);
 struct leaksnoop_bpf *session_bpf(struct session *session);

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "trace/tracee.h"
 
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
-#include "leaksnoop.skel.h"
+#include "interp/obmalloc.h"
 #include "trace/arm.h"
 #include "trace/lock.h"
-
-#define LINKS_MAX 64
+#include "trace/probes.h"
 
 struct tracee {
 	struct tracee_options options;
@@ -25,16 +23,17 @@ struct tracee {
 	int restored;
 	raddr_t pool_fn;           /* allocate_from_new_pool; null where it is inlined */
 	int pool_class_arg;
-	size_t n_probes, n_links;
+	bool predicts;             /* addresses of small blocks are predicted: malloc and calloc of mem and obj need no return probe */
+	size_t n_probes;
 	struct tracee_probe probes[TRACEE_PROBES_MAX];
-	struct bpf_link *links[LINKS_MAX];
+	struct probes *set;
 	uint64_t armed_since_ns, armed_ns;
 };
 
-/* The lowest domain served is the probe's: raw only if nothing above shares the function. */
+/* A function that serves raw, too (PYTHONMALLOC=malloc), may be called without the GIL: then that is what counts. */
 static enum alloc_domain probe_domain(const struct tracee_probe *p)
 {
-	return p->domains & (1u << DOMAIN_OBJ) ? DOMAIN_OBJ : p->domains & (1u << DOMAIN_MEM) ? DOMAIN_MEM : DOMAIN_RAW;
+	return p->domains & (1u << DOMAIN_RAW) ? DOMAIN_RAW : p->domains & (1u << DOMAIN_MEM) ? DOMAIN_MEM : DOMAIN_OBJ;
 }
 
 static void choose_site(const struct python *python, site_mask_t emulated, struct tracee_probe *p)
@@ -111,30 +110,6 @@ int tracee_new(pid_t pid, const struct tracee_options *options, struct tracee **
 	return 0;
 }
 
-static int attach(struct tracee *t, struct bpf_program *prog, raddr_t addr, bool on_return, uint64_t cookie, struct err *err)
-{
-	LIBBPF_OPTS(bpf_uprobe_opts, opts, .retprobe = on_return, .bpf_cookie = cookie);
-	const struct image *image = python_image(t->python);
-	struct bpf_link *link;
-	uint64_t offset;
-	int r;
-
-	if (t->n_links == LINKS_MAX)
-		return err_set(err, -ENOSPC, "too many probes");
-	r = image_file_offset(image, addr, &offset);
-	if (r)
-		return err_set(err, r, "no place in the file for a probe at 0x%llx", (unsigned long long)addr.v);
-	link = bpf_program__attach_uprobe_opts(prog, t->pid, image_open_path(image), offset, &opts);
-	if (!link) {
-		r = -errno;
-		err_set(err, r, "cannot attach a probe at %s+0x%llx: %s", image_path(image), (unsigned long long)offset, strerror(-r));
-		err_hint(err, "'leaksnoop doctor' says what this kernel offers for uprobes");
-		return r;
-	}
-	t->links[t->n_links++] = link;
-	return 0;
-}
-
 /* A return probe needs a site where the stack pointer points at the return address: the alias, or the entry itself. */
 static raddr_t return_site(const struct tracee *t, const struct tracee_probe *p)
 {
@@ -145,27 +120,40 @@ static raddr_t return_site(const struct tracee *t, const struct tracee_probe *p)
 	return site_entry(python_image(t->python), p->function, t->options.emulated, &entry) ? p->function : entry.addr;
 }
 
-static int attach_probe(struct tracee *t, const struct tracee_probe *p, struct err *err)
+static bool needs_return(const struct tracee *t, const struct tracee_probe *p)
 {
-	struct leaksnoop_bpf *bpf = session_bpf(t->session);
-	struct bpf_program *const entry[FN_COUNT] = {
-		[FN_MALLOC] = bpf->progs.leaksnoop_malloc,
-		[FN_CALLOC] = bpf->progs.leaksnoop_calloc,
-		[FN_REALLOC] = bpf->progs.leaksnoop_realloc,
-		[FN_FREE] = bpf->progs.leaksnoop_free,
-	};
-	uint64_t cookie = PROBE_COOKIE(t->target, probe_domain(p));
+	if (p->fn == FN_FREE)
+		return false;
+	return !t->predicts || p->fn == FN_REALLOC || probe_domain(p) == DOMAIN_RAW;
+}
+
+static int add_probe(struct tracee *t, const struct tracee_probe *p, struct err *err)
+{
+	uint64_t cookie = PROBE_COOKIE(t->target, p->fn, probe_domain(p));
 	int r;
 
-	if (!p->site.addr.v)
-		return err_set(err, -ENOENT, "no place for a probe in the allocator function at 0x%llx",
-			       (unsigned long long)p->function.v);
-	if (p->fn != FN_FREE) {
-		r = attach(t, bpf->progs.leaksnoop_alloc_return, return_site(t, p), true, cookie, err);
-		if (r)
-			return r;
+	if (!p->site.addr.v) {
+		err_set(err, -ENOENT, "no place for a probe in the allocator function at 0x%llx", (unsigned long long)p->function.v);
+		err_hint(err, "the program uses an allocator of its own; --mode passive works without");
+		return -ENOENT;
 	}
-	return attach(t, entry[p->fn], p->site.addr, false, cookie, err);
+	r = probes_add(t->set, p->site.addr, false, cookie, err);
+	if (!r && needs_return(t, p))
+		r = probes_add(t->set, return_site(t, p), true, cookie, err);
+	return r;
+}
+
+/*
+ * Prediction needs pymalloc itself in the slots, no hook before it; and the two
+ * other ways a block comes about must be seen: a fresh pool (inlined in 3.8) and
+ * the raw domain.
+ */
+static void choose_prediction(struct tracee *t, struct predict_cfg *ret_cfg)
+{
+	t->predicts = t->slots.allocator == ALLOCATOR_PYMALLOC && !t->slots.debug_hooks && !t->slots.tracemalloc && t->pool_fn.v &&
+		      t->options.mode == TRACE_EXACT && obmalloc_predict_cfg(t->python, ret_cfg) == 0;
+	if (!t->predicts)
+		*ret_cfg = (struct predict_cfg){ .kind = PREDICT_NONE };
 }
 
 static int note_slots(struct tracee *t, const struct tracee_probe *p, struct err *err)
@@ -182,76 +170,73 @@ static int note_slots(struct tracee *t, const struct tracee_probe *p, struct err
 	return 0;
 }
 
-static int tracee_attach(struct tracee *t, struct err *err)
+/* A function that is probed at its entry, where the stack is as its caller left it: rare, so the cost does not matter. */
+static int add_rare(struct tracee *t, raddr_t function, enum probe_kind kind, int arg, bool entry, bool on_return, struct err *err)
 {
+	uint64_t cookie = PROBE_COOKIE(t->target, kind, arg);
+	int r = entry ? probes_add(t->set, function, false, cookie, err) : 0;
+
+	return !r && on_return ? probes_add(t->set, function, true, cookie, err) : r;
+}
+
+static int add_arenas(struct tracee *t, struct err *err)
+{
+	const struct image *image = python_image(t->python);
 	int r;
+
+	if (!image_is_text(image, t->slots.arena_alloc) || !image_is_text(image, t->slots.arena_free))
+		return 0;
+	r = add_rare(t, t->slots.arena_alloc, PROBE_ARENA_ALLOC, 0, true, true, err);
+	return r ? r : add_rare(t, t->slots.arena_free, PROBE_ARENA_FREE, 0, true, false, err);
+}
+
+static int add_all(struct tracee *t, struct err *err)
+{
+	int r = add_arenas(t, err);
+
+	if (!r && t->options.mode == TRACE_PASSIVE)
+		return t->pool_fn.v ? add_rare(t, t->pool_fn, PROBE_POOL, t->pool_class_arg, true, true, err) : 0;
+	if (!r && t->predicts)
+		r = add_rare(t, t->pool_fn, PROBE_FRESH, 0, false, true, err);
+	for (size_t i = 0; i < t->n_probes && !r; i++)
+		r = add_probe(t, &t->probes[i], err);
+	return r;
+}
+
+static int tracee_arm(struct tracee *t, struct err *err)
+{
+	int r = arming_new(t->pid, &t->arming, err);
 
 	/* From free to malloc: a block whose allocation is not seen may be freed seen, not the other way round. */
-	for (size_t i = t->n_probes; i-- > 0;) {
-		r = attach_probe(t, &t->probes[i], err);
-		if (!r)
-			r = note_slots(t, &t->probes[i], err);
-		if (r)
-			return r;
-	}
-	return arming_arm(t->arming, err);
-}
-
-/* A function that is probed at its entry, where the stack is as its caller left it, and on its return: rare, so the cost does not matter. */
-static int attach_pair(struct tracee *t, struct bpf_program *entry, struct bpf_program *on_return, raddr_t function, uint64_t cookie,
-		       struct err *err)
-{
-	int r = on_return ? attach(t, on_return, function, true, cookie, err) : 0;
-
-	return r ? r : attach(t, entry, function, false, cookie, err);
-}
-
-static int attach_arenas(struct tracee *t, struct err *err)
-{
-	struct leaksnoop_bpf *bpf = session_bpf(t->session);
-	uint64_t cookie = PROBE_COOKIE(t->target, 0);
-	int r;
-
-	if (!t->slots.arena_alloc.v || !t->slots.arena_free.v || !image_is_text(python_image(t->python), t->slots.arena_alloc))
-		return 0;
-	r = attach_pair(t, bpf->progs.leaksnoop_arena_alloc, bpf->progs.leaksnoop_arena_alloc_return, t->slots.arena_alloc, cookie, err);
-	return r ? r : attach_pair(t, bpf->progs.leaksnoop_arena_free, NULL, t->slots.arena_free, cookie, err);
-}
-
-static int attach_passive(struct tracee *t, struct err *err)
-{
-	struct leaksnoop_bpf *bpf = session_bpf(t->session);
-	int r = attach_arenas(t, err);
-
-	if (r || !t->pool_fn.v)
+	for (size_t i = t->n_probes; i-- > 0 && !r;)
+		r = note_slots(t, &t->probes[i], err);
+	if (r)
 		return r;
-	return attach_pair(t, bpf->progs.leaksnoop_pool, bpf->progs.leaksnoop_pool_return, t->pool_fn,
-			   PROBE_COOKIE(t->target, t->pool_class_arg), err);
+	t->armed_since_ns = clock_mono_ns(&clock_real);
+	return arming_arm(t->arming, err);
 }
 
 int tracee_start(struct tracee *t, struct session *session, struct err *err)
 {
-	struct target_cfg cfg = { .tgid = (uint32_t)t->pid, .flags = TARGET_ACTIVE };
+	struct target_cfg cfg = { .tgid = (uint32_t)t->pid };
 	int r;
 
 	r = python_walk_cfg(t->python, &cfg.walk, err);
 	if (r)
 		return r;
 	cfg.walk.max_frames = t->options.max_frames;
+	choose_prediction(t, &cfg.predict);
 	r = session_add(session, &cfg, &t->target, err);
 	if (r)
 		return r;
 	t->session = session;
-	if (t->options.mode == TRACE_PASSIVE) {
-		r = attach_passive(t, err);
-	} else {
-		r = arming_new(t->pid, &t->arming, err);
-		t->armed_since_ns = clock_mono_ns(&clock_real);
-		if (!r)
-			r = attach_arenas(t, err);
-		if (!r)
-			r = tracee_attach(t, err);
-	}
+	r = probes_new(python_image(t->python), &t->set);
+	if (!r)
+		r = add_all(t, err);
+	if (!r)
+		r = probes_attach(t->set, session, t->pid, err);
+	if (!r && t->options.mode != TRACE_PASSIVE)
+		r = tracee_arm(t, err);
 	if (r)
 		tracee_stop(t);
 	return r;
@@ -268,8 +253,8 @@ void tracee_disarm(struct tracee *t)
 void tracee_stop(struct tracee *t)
 {
 	tracee_disarm(t);
-	while (t->n_links)
-		bpf_link__destroy(t->links[--t->n_links]);
+	probes_free(t->set);
+	t->set = NULL;
 	if (t->session)
 		session_remove(t->session, t->target);
 	t->session = NULL;

@@ -4,7 +4,10 @@
 #include <errno.h>
 #include <stdbool.h>
 
+#include "../bpf/control.h"
 #include "base/map64.h"
+
+#define ADDRESS_BITS 47
 
 struct ledger {
 	struct map64 *blocks;   /* block_key() -> struct block */
@@ -17,10 +20,13 @@ struct limbo {
 	struct block block;
 };
 
-/* Addresses are 8-aligned: the low bits are free for nothing, the high ones for the target. */
-static uint64_t block_key(uint32_t target, uint64_t addr)
+/* False for what would spill into the key of another process: no user address is that high, no target index that large. */
+static bool block_key(const struct event_hdr *hdr, uint64_t addr, uint64_t *ret_key)
 {
-	return NURSERY_KEY(target, addr);
+	if (hdr->target >= MAX_TARGETS || addr >> ADDRESS_BITS)
+		return false;
+	*ret_key = NURSERY_KEY(hdr->target, addr);
+	return true;
 }
 
 int ledger_new(struct ledger **ret_ledger)
@@ -50,9 +56,13 @@ void ledger_free(struct ledger *l)
 
 int ledger_on_alloc(struct ledger *l, const struct event_alloc *e, uint32_t stack)
 {
+	struct block *b;
+	uint64_t key;
 	bool fresh;
-	struct block *b = map64_put(l->blocks, block_key(e->hdr.target, e->addr), &fresh);
 
+	if (!block_key(&e->hdr, e->addr, &key))
+		return -EBADMSG;
+	b = map64_put(l->blocks, key, &fresh);
 	if (!b)
 		return -ENOMEM;
 	if (!fresh)
@@ -63,15 +73,21 @@ int ledger_on_alloc(struct ledger *l, const struct event_alloc *e, uint32_t stac
 
 int ledger_on_free(struct ledger *l, const struct event_block *e)
 {
-	uint64_t key = block_key(e->hdr.target, e->addr);
+	bool is_realloc = e->hdr.flags & EVENT_F_REALLOC;
 	struct limbo *limbo;
 	struct block b;
+	uint64_t key;
 
+	if (!block_key(&e->hdr, e->addr, &key))
+		return -EBADMSG;
+	/* Whatever this thread reallocated before has come to its end. */
+	if (is_realloc)
+		map64_remove(l->limbo, e->tid, NULL);
 	if (!map64_remove(l->blocks, key, &b)) {
 		l->unknown_frees++;
 		return 0;
 	}
-	if (!(e->hdr.flags & EVENT_F_REALLOC))
+	if (!is_realloc)
 		return 0;
 	limbo = map64_put(l->limbo, e->tid, NULL);
 	if (!limbo)
@@ -82,15 +98,18 @@ int ledger_on_free(struct ledger *l, const struct event_block *e)
 
 int ledger_on_realloc_failed(struct ledger *l, const struct event_block *e)
 {
-	const struct limbo *limbo = map64_get(l->limbo, e->tid);
+	struct limbo limbo;
 	struct block *b;
+	uint64_t key;
 
-	if (!limbo || limbo->key != block_key(e->hdr.target, e->addr))
+	if (!block_key(&e->hdr, e->addr, &key))
+		return -EBADMSG;
+	if (!map64_remove(l->limbo, e->tid, &limbo) || limbo.key != key)
 		return 0;
-	b = map64_put(l->blocks, limbo->key, NULL);
+	b = map64_put(l->blocks, key, NULL);
 	if (!b)
 		return -ENOMEM;
-	*b = limbo->block;
+	*b = limbo.block;
 	return 0;
 }
 

@@ -27,6 +27,7 @@ int ledger_new(struct ledger **ret_ledger);
 void ledger_free(struct ledger *ledger);
 DEFINE_CLEANUP(struct ledger, ledger_free)
 
+/* -EBADMSG: no address or target that can be; -ENOMEM. */
 int ledger_on_alloc(struct ledger *ledger, const struct event_alloc *e, uint32_t stack);
 int ledger_on_free(struct ledger *ledger, const struct event_block *e);
 /* The block that a FREE with EVENT_F_REALLOC took away is still there. */

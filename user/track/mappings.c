@@ -8,6 +8,7 @@
 #include "base/map64.h"
 
 #define PAGE 4096ull
+#define ADDRESS_MAX (1ull << 56)   /* user space ends there with five levels of page tables */
 
 enum region_kind { REGION_MMAP, REGION_HEAP, REGION_ARENA };
 
@@ -37,7 +38,8 @@ int mappings_new(uint64_t brk_now, uint64_t pool_size, struct mappings **ret_map
 	if (!m)
 		return -ENOMEM;
 	m->brk = brk_now;
-	m->pool_size = pool_size;
+	/* A power of two, or none: read from the target's layout, but a mask is made of it. */
+	m->pool_size = pool_size & (pool_size - 1) ? 0 : pool_size;
 	r = regions_new(&m->regions);
 	if (!r)
 		r = map64_new(sizeof(struct pool), &m->pools);
@@ -68,30 +70,33 @@ static int add(struct mappings *m, enum region_kind kind, uint64_t start, uint64
 {
 	struct region region = { start, page_up(start + size), time_ns, stack, kind };
 
-	/* A range that wraps is no mapping. */
-	return region.end <= start ? -EBADMSG : regions_add(m->regions, &region);
+	/* A range that wraps, or leaves the address space, is no mapping. */
+	return region.end <= start || region.end > ADDRESS_MAX ? -EBADMSG : regions_add(m->regions, &region);
 }
 
-/* Pages of a range that is gone: one look-up a page of the range, or one walk over the pages kept, whichever is less. */
-static int forget_pages(struct mappings *m, uint64_t start, uint64_t end)
+/* Pages or pools of a range that is gone: one look-up a piece of the range, or one walk over those kept, whichever is less. */
+static int forget(struct map64 *pieces, uint64_t piece_size, uint64_t start, uint64_t end)
 {
 	_cleanup_(freep) uint64_t *gone = NULL;
-	size_t count = map64_count(m->pages), n = 0, cursor = 0;
-	uint64_t page;
+	size_t count = map64_count(pieces), n = 0, cursor = 0;
+	uint64_t at;
 
-	if ((end - start) / PAGE <= count) {
-		for (page = start & ~(PAGE - 1); page < end; page += PAGE)
-			map64_remove(m->pages, page, NULL);
+	if (!count)
+		return 0;
+	start &= ~(piece_size - 1);
+	if ((end - start) / piece_size <= count) {
+		for (at = start; at < end; at += piece_size)
+			map64_remove(pieces, at, NULL);
 		return 0;
 	}
-	gone = reallocarray(NULL, count + 1, sizeof(*gone));
+	gone = reallocarray(NULL, count, sizeof(*gone));
 	if (!gone)
 		return -ENOMEM;
-	while (map64_next(m->pages, &cursor, &page))
-		if (page >= start && page < end)
-			gone[n++] = page;
+	while (map64_next(pieces, &cursor, &at))
+		if (at >= start && at < end)
+			gone[n++] = at;
 	while (n)
-		map64_remove(m->pages, gone[--n], NULL);
+		map64_remove(pieces, gone[--n], NULL);
 	return 0;
 }
 
@@ -100,9 +105,11 @@ static int remove_range(struct mappings *m, uint64_t start, uint64_t size)
 	uint64_t end = page_up(start + size);
 	int r;
 
-	if (end <= start)
+	if (end <= start || end > ADDRESS_MAX)
 		return -EBADMSG;
-	r = forget_pages(m, start, end);
+	r = forget(m->pages, PAGE, start, end);
+	if (!r)
+		r = forget(m->pools, m->pool_size, start, end);
 	return r ? r : regions_remove(m->regions, start, end);
 }
 
@@ -111,21 +118,31 @@ int mappings_add_arena(struct mappings *m, uint64_t addr, uint64_t size)
 	return add(m, REGION_ARENA, addr, size, 0, 0);
 }
 
+/* An arena that was mapped while the probes were being placed: its own record was missed, the walk over the arenas found it. */
+static bool is_arena(const struct mappings *m, const struct event_map *e)
+{
+	const struct region *r = regions_at(m->regions, e->addr);
+
+	return r && r->kind == REGION_ARENA && r->start == e->addr && r->end == page_up(e->addr + e->size);
+}
+
 int mappings_on_map(struct mappings *m, const struct event_map *e, uint32_t stack)
 {
 	bool anonymous = e->map_flags & MAP_ANONYMOUS;
 	int r = 0;
 
+	if (e->hdr.kind == EVENT_MMAP && is_arena(m, e))
+		return 0;
 	if (e->hdr.kind == EVENT_MREMAP) {
 		const struct region *old = regions_at(m->regions, e->old_addr);
 
 		/* Only what was ours stays ours: the bytes of a block or an arena that moves are counted there. */
 		anonymous = old && old->kind == REGION_MMAP;
 		r = e->old_size ? remove_range(m, e->old_addr, e->old_size) : 0;
-	} else {
-		/* MAP_FIXED takes the place of what was there. */
-		r = remove_range(m, e->addr, e->size);
 	}
+	/* MAP_FIXED and MREMAP_FIXED take the place of what was there. */
+	if (!r)
+		r = remove_range(m, e->addr, e->size);
 	if (r || !anonymous || (e->hdr.flags & (EVENT_F_IN_ALLOCATOR | EVENT_F_IN_ARENA)))
 		return r;
 	return add(m, REGION_MMAP, e->addr, e->size, stack, e->hdr.time_ns);
@@ -168,6 +185,8 @@ int mappings_on_pool(struct mappings *m, const struct event_block *e, uint32_t s
 
 	if (!m->pool_size)
 		return 0;
+	if (e->addr >= ADDRESS_MAX)
+		return -EBADMSG;
 	pool = map64_put(m->pools, e->addr & ~(m->pool_size - 1), NULL);
 	if (!pool)
 		return -ENOMEM;
@@ -182,6 +201,9 @@ int mappings_on_fault(struct mappings *m, const struct event_block *e, uint32_t 
 	bool in_arena = region && region->kind == REGION_ARENA && !m->pool_size;
 	struct page *page;
 
+	/* A program may touch what it has not, and handle the signal. */
+	if (e->addr >= ADDRESS_MAX)
+		return -EBADMSG;
 	if ((region && !in_arena) || (e->hdr.flags & (EVENT_F_IN_ALLOCATOR | EVENT_F_IN_ARENA)))
 		return 0;
 	page = map64_put(m->pages, e->addr & ~(PAGE - 1), NULL);

@@ -83,7 +83,8 @@ int regions_remove(struct regions *r, uint64_t start, uint64_t end)
 	}
 	for (last = first; last < r->count && r->v[last].end <= end; last++)
 		;
-	memmove(&r->v[first], &r->v[last], (r->count - last) * sizeof(*r->v));
+	if (last > first && last < r->count)
+		memmove(&r->v[first], &r->v[last], (r->count - last) * sizeof(*r->v));
 	r->count -= last - first;
 	if (first < r->count && r->v[first].start < end)
 		r->v[first].start = end;

@@ -12,6 +12,13 @@
 #define STRINGS_BYTES_MAX ((size_t)256 << 20)
 #define TABLE_BYTES_MAX ((uint32_t)4 << 20)   /* a line table over this is not believed */
 #define TARGETS_MAX MAX_TARGETS
+#define ADDRESS_BITS 48
+
+/* A target makes code objects and stacks at will: what is kept of them ends here. */
+#define TABLES_BYTES_MAX ((size_t)512 << 20)  /* line tables of living code objects, together */
+#define STACKS_FRAMES_MAX ((size_t)64 << 20)  /* frames of all stacks */
+#define FRAMES_MAX ((size_t)8 << 20)          /* different frames */
+#define IDS_MAX ((size_t)2 << 20)             /* kernel ids of one generation */
 
 struct code {
 	uint32_t file, function;
@@ -26,19 +33,26 @@ struct stacks {
 	struct intern *strings;
 	struct map64 *codes;        /* target and address -> struct code */
 	struct map64 *frame_ids;    /* file, function, line -> index + 1 */
-	struct map64 *stack_ids;    /* the kernel's id -> index */
+	/*
+	 * The kernel's id -> index, in two generations: when the young one is full, the old one is dropped and the young one takes its
+	 * place. An id in use moves to the young one, so that only ids unused for a whole generation are forgotten: after a code
+	 * object was freed the kernel gives every stack a new id, which is for ever in a program that calls eval() all day.
+	 */
+	struct map64 *stack_ids, *old_ids;
 	struct map64 *stack_index;  /* hash of the frames -> index */
 	struct frame *frames;
 	size_t n_frames, cap_frames;
 	struct stack *stacks;
 	size_t n_stacks, cap_stacks;
+	size_t table_bytes, stack_frames;
+	uint32_t unknown;           /* the string that stands for a name not known */
 	uint8_t kinds[TARGETS_MAX];
 	uint64_t unresolved, malformed;
 };
 
 static uint64_t code_key(uint32_t target, uint64_t addr)
 {
-	return ((uint64_t)target << 48) | (addr & 0xffffffffffffull);
+	return ((uint64_t)target << ADDRESS_BITS) | addr;
 }
 
 /* Makes room for one more element. */
@@ -78,7 +92,11 @@ int stacks_new(stacks_fetch_fn fetch, void *ctx, struct stacks **ret_stacks)
 	if (!r)
 		r = map64_new(sizeof(uint32_t), &s->stack_ids);
 	if (!r)
+		r = map64_new(sizeof(uint32_t), &s->old_ids);
+	if (!r)
 		r = map64_new(sizeof(uint32_t), &s->stack_index);
+	if (!r)
+		r = intern_add(s->strings, "?", 1, &s->unknown);
 	if (!r)
 		r = stacks_intern_frames(s, 0, NULL, 0, false, &none);
 	if (r)
@@ -102,6 +120,7 @@ void stacks_free(struct stacks *s)
 	map64_free(s->codes);
 	map64_free(s->frame_ids);
 	map64_free(s->stack_ids);
+	map64_free(s->old_ids);
 	map64_free(s->stack_index);
 	intern_free(s->strings);
 	free(s->frames);
@@ -129,8 +148,9 @@ static int code_string(struct stacks *s, uint8_t kind, const uint8_t *bytes, siz
 	char utf8[4 * CODE_FILE_MAX + 1];
 	size_t n;
 
+	*ret_id = s->unknown;
 	if (!kind)
-		return intern_add(s->strings, "?", 1, ret_id);
+		return 0;
 	n = text_utf8(kind, bytes, size, utf8, sizeof(utf8));
 	return intern_add(s->strings, utf8, n, ret_id);
 }
@@ -141,6 +161,8 @@ static int code_table(struct stacks *s, const struct event_code *e, struct code 
 	uint8_t *table = NULL;
 	uint32_t size = e->table_size;
 
+	if (s->table_bytes > TABLES_BYTES_MAX)
+		return -ENOSPC;
 	if (e->linetable_size > size && e->linetable_size <= TABLE_BYTES_MAX && s->fetch) {
 		table = malloc(e->linetable_size);
 		if (!table)
@@ -164,12 +186,13 @@ static int code_table(struct stacks *s, const struct event_code *e, struct code 
 int stacks_on_code(struct stacks *s, const struct event_code *e, size_t size)
 {
 	struct code code = { 0 }, *known;
-	bool fresh;
 	int r;
 
 	if (size < sizeof(*e) || size - sizeof(*e) < e->table_size || e->name_size > CODE_NAME_MAX ||
-	    e->file_size > CODE_FILE_MAX || e->hdr.target >= TARGETS_MAX)
+	    e->file_size > CODE_FILE_MAX || e->hdr.target >= TARGETS_MAX || e->code >> ADDRESS_BITS)
 		return malformed(s);
+	/* Whatever becomes of this one: the one before at its address is gone. */
+	stacks_on_code_free(s, e->hdr.target, e->code);
 	r = code_string(s, e->name_kind, e->name, e->name_size, &code.function);
 	if (!r)
 		r = code_string(s, e->file_kind, e->file, e->file_size, &code.file);
@@ -178,13 +201,12 @@ int stacks_on_code(struct stacks *s, const struct event_code *e, size_t size)
 	if (r)
 		return r;
 	code.firstlineno = e->firstlineno;
-	known = map64_put(s->codes, code_key(e->hdr.target, e->code), &fresh);
+	known = map64_put(s->codes, code_key(e->hdr.target, e->code), NULL);
 	if (!known) {
 		free(code.table);
 		return -ENOMEM;
 	}
-	if (!fresh)
-		free(known->table);
+	s->table_bytes += code.table_size;
 	*known = code;
 	return 0;
 }
@@ -193,10 +215,17 @@ int stacks_on_code_free(struct stacks *s, uint32_t target, uint64_t addr)
 {
 	struct code code;
 
-	if (map64_remove(s->codes, code_key(target, addr), &code))
+	if (target >= TARGETS_MAX || addr >> ADDRESS_BITS)
+		return malformed(s);
+	if (map64_remove(s->codes, code_key(target, addr), &code)) {
+		s->table_bytes -= code.table_size;
 		free(code.table);
+	}
 	return 0;
 }
+
+/* Starts far from any value mixed in: a hash that meets its own value becomes 0, which is the empty stack's. */
+#define HASH_SEED 0x9e3779b97f4a7c15ull
 
 static uint64_t mix(uint64_t hash, uint64_t value)
 {
@@ -206,35 +235,37 @@ static uint64_t mix(uint64_t hash, uint64_t value)
 
 static int frame_intern(struct stacks *s, uint32_t file, uint32_t function, int line, uint32_t *ret_index)
 {
-	uint64_t key = mix(mix(mix(1, file), function), (uint32_t)line);
-	uint32_t *index;
-	bool fresh;
+	uint64_t key = mix(mix(mix(HASH_SEED, file), function), (uint32_t)line);
+	uint32_t *index = map64_get(s->frame_ids, key);
 	int r;
 
+	if (index) {
+		*ret_index = *index;
+		return 0;
+	}
+	if (s->n_frames >= FRAMES_MAX)
+		return -ENOSPC;
 	r = grow((void **)&s->frames, s->n_frames, &s->cap_frames, sizeof(*s->frames));
 	if (r)
 		return r;
-	index = map64_put(s->frame_ids, key, &fresh);
+	index = map64_put(s->frame_ids, key, NULL);
 	if (!index)
 		return -ENOMEM;
-	if (fresh) {
-		*index = (uint32_t)s->n_frames;
-		s->frames[s->n_frames++] = (struct frame){ .file = file, .function = function, .line = line };
-	}
+	*index = (uint32_t)s->n_frames;
+	s->frames[s->n_frames++] = (struct frame){ .file = file, .function = function, .line = line };
 	*ret_index = *index;
 	return 0;
 }
 
 static int frame_resolve(struct stacks *s, uint32_t target, const struct frame_rec *rec, uint32_t *ret_index)
 {
-	const struct code *code = map64_get(s->codes, code_key(target, rec->code));
-	uint32_t unknown = 0;
-	int line, r;
+	/* The address is what a frame in the target's memory said. */
+	const struct code *code = rec->code >> ADDRESS_BITS ? NULL : map64_get(s->codes, code_key(target, rec->code));
+	int line;
 
 	if (!code) {
 		s->unresolved++;
-		r = intern_add(s->strings, "?", 1, &unknown);
-		return r ? r : frame_intern(s, unknown, unknown, -1, ret_index);
+		return frame_intern(s, s->unknown, s->unknown, -1, ret_index);
 	}
 	line = linetable_line(s->kinds[target], code->table, code->table_size, code->firstlineno, rec->offset);
 	if (line < 0)
@@ -246,35 +277,58 @@ static int stacks_intern_frames(struct stacks *s, uint64_t hash, const uint32_t 
 				uint32_t *ret_index)
 {
 	uint32_t *index, *copy;
-	bool fresh;
 	int r;
 
+	index = map64_get(s->stack_index, hash);
+	if (index) {
+		*ret_index = *index;
+		return 0;
+	}
+	if (s->stack_frames + count + 1 > STACKS_FRAMES_MAX)
+		return -ENOSPC;
 	r = grow((void **)&s->stacks, s->n_stacks, &s->cap_stacks, sizeof(*s->stacks));
 	if (r)
 		return r;
-	index = map64_put(s->stack_index, hash, &fresh);
-	if (!index)
+	copy = malloc((count + 1u) * sizeof(*copy));
+	if (!copy)
 		return -ENOMEM;
-	if (fresh) {
-		copy = malloc((count + 1u) * sizeof(*copy));
-		if (!copy) {
-			map64_remove(s->stack_index, hash, NULL);
-			return -ENOMEM;
-		}
-		if (count)
-			memcpy(copy, frames, count * sizeof(*copy));
-		*index = (uint32_t)s->n_stacks;
-		s->stacks[s->n_stacks++] = (struct stack){ .count = count, .truncated = truncated, .frames = copy };
+	index = map64_put(s->stack_index, hash, NULL);
+	if (!index) {
+		free(copy);
+		return -ENOMEM;
 	}
+	if (count)
+		memcpy(copy, frames, count * sizeof(*copy));
+	*index = (uint32_t)s->n_stacks;
+	s->stacks[s->n_stacks++] = (struct stack){ .count = count, .truncated = truncated, .frames = copy };
+	s->stack_frames += count + 1;
 	*ret_index = *index;
+	return 0;
+}
+
+static int remember_id(struct stacks *s, uint64_t id, uint32_t index)
+{
+	uint32_t *known;
+
+	if (map64_count(s->stack_ids) >= IDS_MAX) {
+		struct map64 *old = s->old_ids;
+
+		map64_clear(old);
+		s->old_ids = s->stack_ids;
+		s->stack_ids = old;
+	}
+	known = map64_put(s->stack_ids, id, NULL);
+	if (!known)
+		return -ENOMEM;
+	*known = index;
 	return 0;
 }
 
 int stacks_on_stack(struct stacks *s, const struct event_stack *e, size_t size)
 {
-	uint32_t frames[MAX_FRAMES], index = 0, *known;
+	uint32_t frames[MAX_FRAMES], index = 0;
 	bool truncated;
-	uint64_t hash = 2;
+	uint64_t hash = HASH_SEED;
 
 	if (size < sizeof(*e) || e->count > MAX_FRAMES || size - sizeof(*e) < e->count * sizeof(e->frames[0]) ||
 	    e->hdr.target >= TARGETS_MAX)
@@ -293,25 +347,28 @@ int stacks_on_stack(struct stacks *s, const struct event_stack *e, size_t size)
 		if (r)
 			return r;
 	}
-	known = map64_put(s->stack_ids, e->stack, NULL);
-	if (!known)
-		return -ENOMEM;
-	*known = index;
-	return 0;
+	return remember_id(s, e->stack, index);
 }
 
 uint32_t stacks_find(struct stacks *s, uint64_t id)
 {
-	const uint32_t *index;
+	const uint32_t *known;
+	uint32_t index;
 
 	if (!id)
 		return 0;
-	index = map64_get(s->stack_ids, id);
-	if (!index) {
+	known = map64_get(s->stack_ids, id);
+	if (known)
+		return *known;
+	known = map64_get(s->old_ids, id);
+	if (!known) {
 		s->unresolved++;
 		return 0;
 	}
-	return *index;
+	index = *known;
+	/* Without memory it stays where it is. */
+	(void)remember_id(s, id, index);
+	return index;
 }
 
 size_t stacks_count(const struct stacks *s)

@@ -43,7 +43,7 @@ DEFINE_CLEANUP(struct stacks, stacks_free)
 /* Says which line table a target's code objects have. */
 int stacks_add_target(struct stacks *stacks, uint32_t target, enum linetable_kind kind);
 
-/* Take the records. -EBADMSG: the record is malformed (counted, ignored); -ENOMEM. */
+/* Take the records. -EBADMSG: the record is malformed (counted, ignored); -ENOSPC: a bound is reached (ignored); -ENOMEM. */
 int stacks_on_code(struct stacks *stacks, const struct event_code *e, size_t size);
 int stacks_on_code_free(struct stacks *stacks, uint32_t target, uint64_t addr);
 int stacks_on_stack(struct stacks *stacks, const struct event_stack *e, size_t size);
