@@ -20,6 +20,7 @@
 
 #include "nursery.h"
 #include "predict.h"
+#include "thread.h"
 
 /* One hit of a probe. */
 struct hit {
@@ -29,15 +30,6 @@ struct hit {
 	__u32 arg;               /* COOKIE_ARG() */
 	__u64 sp;
 };
-
-static __always_inline struct thread_state *alloc_thread(__u32 target)
-{
-	struct thread_state *t = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (!t)
-		count(target, STAT_LOST_THREAD);
-	return t;
-}
 
 static __always_inline int alloc_is_nested(const struct thread_state *t, __u64 sp, __u32 domain)
 {
@@ -56,12 +48,6 @@ static __always_inline void alloc_enter(const struct hit *h, __u64 size)
 	t->is_realloc = 0;
 	t->predicted = 0;
 	t->freed = 0;
-}
-
-/* The mem and obj domains are called with the GIL held; raw may be called without. */
-static __always_inline int alloc_has_gil(const struct thread_state *t)
-{
-	return t->sp && t->domain != DOMAIN_RAW;
 }
 
 /* The call under way got its block. */
@@ -174,7 +160,7 @@ static __always_inline void alloc_on_return(const struct hit *h, __u64 addr)
 	if (!alloc_is_return(h->t, h->sp))
 		return;
 	if (addr) {
-		alloc_done(h, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), alloc_has_gil(h->t)), addr);
+		alloc_done(h, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), thread_has_gil(h->t)), addr);
 	} else {
 		h->t->sp = 0;
 		alloc_failed(h->target, h->t);

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "emit.h"
+#include "thread.h"
 
 struct syscall_exit {
 	__u64 common;
@@ -30,23 +31,9 @@ static __always_inline const struct target_cfg *mapping_target(__u32 *ret_target
 	return cfg && cfg->tgid == tgid ? cfg : NULL;
 }
 
-static __always_inline struct thread_state *mapping_thread(__u32 target)
-{
-	struct thread_state *t = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (!t)
-		count(target, STAT_LOST_THREAD);
-	return t;
-}
-
 static __always_inline __u16 mapping_flags(const struct thread_state *t)
 {
 	return (t->sp ? EVENT_F_IN_ALLOCATOR : 0) | (t->arena_sp ? EVENT_F_IN_ARENA : 0);
-}
-
-static __always_inline int mapping_has_gil(const struct thread_state *t)
-{
-	return t->sp && t->domain != DOMAIN_RAW;
 }
 
 static __always_inline struct pt_regs *mapping_regs(void)
@@ -65,10 +52,10 @@ static __always_inline int emit_map(__u16 kind, __u64 addr, __u64 size, __u64 ol
 	cfg = mapping_target(&target);
 	if (!cfg)
 		return 0;
-	t = mapping_thread(target);
+	t = thread_of(target);
 	if (!t)
 		return 0;
-	stack = emit_stack(cfg, target, mapping_has_gil(t), &t->walk);
+	stack = emit_stack(cfg, target, thread_has_gil(t), &t->walk);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		count(target, STAT_LOST_OTHER);
@@ -131,9 +118,9 @@ int leaksnoop_brk(struct syscall_exit *ctx)
 	cfg = mapping_target(&target);
 	if (!cfg)
 		return 0;
-	t = mapping_thread(target);
+	t = thread_of(target);
 	if (t)
-		emit_block(EVENT_BRK, mapping_flags(t), target, ctx->ret, 0, emit_stack(cfg, target, mapping_has_gil(t), &t->walk), STAT_LOST_OTHER);
+		emit_block(EVENT_BRK, mapping_flags(t), target, ctx->ret, 0, emit_stack(cfg, target, thread_has_gil(t), &t->walk), STAT_LOST_OTHER);
 	return 0;
 }
 
@@ -150,8 +137,8 @@ int leaksnoop_fault(struct bpf_raw_tracepoint_args *ctx)
 	cfg = mapping_target(&target);
 	if (!cfg)
 		return 0;
-	t = mapping_thread(target);
+	t = thread_of(target);
 	if (t)
-		emit_block(EVENT_FAULT, mapping_flags(t), target, ctx->args[0], 0, emit_stack(cfg, target, mapping_has_gil(t), &t->walk), STAT_LOST_OTHER);
+		emit_block(EVENT_FAULT, mapping_flags(t), target, ctx->args[0], 0, emit_stack(cfg, target, thread_has_gil(t), &t->walk), STAT_LOST_OTHER);
 	return 0;
 }

@@ -19,7 +19,7 @@ static __always_inline int probe_hit(struct pt_regs *ctx, __u64 cookie, struct h
 	h->cfg = bpf_map_lookup_elem(&targets, &h->target);
 	if (!h->cfg || h->cfg->tgid != bpf_get_current_pid_tgid() >> 32)
 		return -1;
-	h->t = alloc_thread(h->target);
+	h->t = thread_of(h->target);
 	return h->t ? 0 : -1;
 }
 

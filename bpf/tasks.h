@@ -57,5 +57,7 @@ int leaksnoop_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!target || BPF_CORE_READ(task, signal, live.counter) > 0)
 		return 0;
 	emit_task(EVENT_EXIT, 0, *target, tgid, BPF_CORE_READ(task, exit_code));
+	/* Whoever gets this PID next is somebody else. */
+	bpf_map_delete_elem(&pids, &tgid);
 	return 0;
 }

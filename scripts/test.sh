@@ -3,7 +3,7 @@
 # Runs every test: include rules, unit tests, tests of the BPF side, end to end. Needs root and a kernel with BPF: without
 # them the tests that need them fail under CI and are skipped, by name, elsewhere. Ends with one line "N passed, N failed".
 # LEAKSNOOP_FULL=1 repeats the fault tests 100 times and runs every interpreter everywhere.
-set -u
+set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
 
 if [ "$(id -u)" -ne 0 ]; then
@@ -72,6 +72,15 @@ for test in build/unit/test_*; do
 	run_unit "$test"
 done
 run_pytest "$@"
+
+# Debian 13: the whole build, its unit tests and an attach in a chroot of it. Only in CI and full runs: it takes a minute.
+if [ -n "${CI-}${LEAKSNOOP_FULL-}" ]; then
+	if scripts/build-trixie.sh 2>&1 | tee -a "$log"; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+	fi
+fi
 
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -157,7 +157,7 @@ static int take_fork(struct pipeline *p, const void *data, size_t size)
 static int take_exec(struct pipeline *p, const void *data, size_t size)
 {
 	(void)size;
-	if (is_target(p, data))
+	if (is_target(p, data) && p->end == PIPELINE_RUNS)
 		p->end = PIPELINE_EXECED;
 	return 0;
 }
@@ -167,7 +167,8 @@ static int take_exit(struct pipeline *p, const void *data, size_t size)
 	const struct event_task *e = data;
 
 	(void)size;
-	if (!is_target(p, e))
+	/* The first end counts: an exit after an exec is another program's. */
+	if (!is_target(p, e) || p->end != PIPELINE_RUNS)
 		return 0;
 	p->end = PIPELINE_EXITED;
 	p->exit_code = (int)e->exit_code;

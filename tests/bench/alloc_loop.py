@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """An allocation-bound loop: as little Python between two allocations as Python allows.
 
-    alloc_loop.py DEPTH [TRACEMALLOC_FRAMES]
+    alloc_loop.py DEPTH [TRACEMALLOC_FRAMES]       (also as python -c, so that it needs no file in a chroot)
 
 Recurses DEPTH frames deep, then makes and drops objects for ever. Prints the seconds a batch took, one batch a line:
 each batch makes BATCH blocks through the obj domain and frees them.

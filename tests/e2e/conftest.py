@@ -16,7 +16,7 @@ import pytest
 
 import harness
 
-SOME = ["plain-3.8", "debian-3.11", "plain-3.12", "debian-3.13", "debian-3.15"]
+SOME = ["plain-3.8", "debian-3.11", "plain-3.12", "debian-3.13", "debian-3.14", "debian-3.15"]
 
 
 def wanted(kind="supported"):

@@ -208,3 +208,30 @@ def test_nothing_is_printed_by_the_target(python):
             assert trace.interrupt().status == 0
         target.lines.read_for(0.1)
         assert target.lines.seen == said and target.stderr() == ""
+
+
+def start_with_pid(pid, start):
+    """start() until what it starts has this PID; the kernel hands out the number after the last one."""
+    for _ in range(200):
+        with open("/proc/sys/kernel/ns_last_pid", "w") as file:
+            file.write(str(pid - 1))
+        process = start()
+        if process.pid == pid:
+            return process
+        process.close()
+    pytest.fail("PID %d could not be had again" % pid)
+
+
+def test_pid_is_reused(python):
+    """The target dies unseen and another Python gets its PID: it is told apart, and left alone."""
+    with harness.Target(python, "busy_threads.py") as target:
+        with harness.Trace(target.pid, "--format", "json") as trace:
+            os.kill(trace.pid, signal.SIGSTOP)
+            target.process.kill()
+            target.process.wait()
+            with start_with_pid(target.pid, lambda: harness.Target(python, "busy_threads.py")) as other:
+                os.kill(trace.pid, signal.SIGCONT)
+                report = trace.wait(20).report
+                assert any("killed by signal 9" in note for note in report["coverage"]["notes"]), report["coverage"]["notes"]
+                assert harness.Slots.of(other).armed() == []
+                other.check_unharmed()

@@ -238,11 +238,25 @@ static void test_life(void **state)
 	send_task(s, EVENT_EXIT, 7, 0, 9);
 	send_task(s, EVENT_EXIT, UINT32_MAX, PID, 9);
 	assert_int_equal(pipeline_end(s->p, &code), PIPELINE_RUNS);
-	send_task(s, EVENT_EXEC, 0, PID, 0);
-	assert_int_equal(pipeline_end(s->p, NULL), PIPELINE_EXECED);
 	send_task(s, EVENT_EXIT, 0, PID, 9);
 	assert_int_equal(pipeline_end(s->p, &code), PIPELINE_EXITED);
 	assert_int_equal(code, 9);
+	/* Another process has the PID now. */
+	send_task(s, EVENT_EXEC, 0, PID, 0);
+	send_task(s, EVENT_EXIT, 0, PID, 0);
+	assert_int_equal(pipeline_end(s->p, &code), PIPELINE_EXITED);
+	assert_int_equal(code, 9);
+}
+
+static void test_exec_ends_the_program(void **state)
+{
+	struct stream *s = *state;
+
+	send_task(s, EVENT_EXEC, 0, PID, 0);
+	assert_int_equal(pipeline_end(s->p, NULL), PIPELINE_EXECED);
+	/* The exit is that of the program it executed. */
+	send_task(s, EVENT_EXIT, 0, PID, 9);
+	assert_int_equal(pipeline_end(s->p, NULL), PIPELINE_EXECED);
 }
 
 static void test_targets(void **state)
@@ -314,7 +328,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_blocks),	TEST(test_reallocations), TEST(test_code_reuse), TEST(test_address_space),
-		TEST(test_life),	TEST(test_targets),	  TEST(test_hostile),	 TEST(test_full_table),
+		TEST(test_life),	TEST(test_exec_ends_the_program),
+		TEST(test_targets),	  TEST(test_hostile),	 TEST(test_full_table),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

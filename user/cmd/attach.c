@@ -190,18 +190,20 @@ static int attach_start(struct attach *a, struct err *err)
 	return r ? err_set(err, r, "cannot make the tables: %s", strerror(-r)) : 0;
 }
 
+static void read_coverage(struct attach *a)
+{
+	coverage_read(&a->coverage, tracee_python(a->tracee), a->session, tracee_target(a->tracee), !a->gone);
+}
+
 /* The line on a terminal while it runs:
- *   12 s  203,114 events/s  coverage 0.9999  RSS +1.2 MiB */
+ *   12 s  203,114 events/s  coverage 0.9999  0 lost  RSS +1.2 MiB */
 static void show_status(struct attach *a, uint64_t events, uint64_t events_before, double seconds)
 {
-	struct target_stats stats;
-
-	if (session_stats(a->session, tracee_target(a->tracee), &stats))
-		return;
-	a->coverage.stats = stats;
+	read_coverage(a);
 	proc_memory_read(a->pid, &a->memory);
-	fprintf(stderr, "\r\033[K%s  %s events/s  %s lost  RSS %s ", fmt_duration(seconds).s,
-		fmt_count(events - events_before).s, fmt_count(coverage_dropped(&a->coverage)).s,
+	fprintf(stderr, "\r\033[K%s  %s events/s  coverage %s  %s lost  RSS %s ", fmt_duration(seconds).s,
+		fmt_count(events - events_before).s, fmt_ratio(coverage_ratio(&a->coverage)).s,
+		fmt_count(coverage_dropped(&a->coverage)).s,
 		fmt_size_signed((int64_t)(a->memory.rss_bytes - a->memory_start.rss_bytes)).s);
 	fflush(stderr);
 }
@@ -225,11 +227,6 @@ static uint64_t events_seen(struct attach *a)
 
 	session_stats(a->session, tracee_target(a->tracee), &stats);
 	return stats.n[STAT_ALLOCS] + stats.n[STAT_FREES];
-}
-
-static void read_coverage(struct attach *a)
-{
-	coverage_read(&a->coverage, tracee_python(a->tracee), a->session, tracee_target(a->tracee), !a->gone);
 }
 
 /* Reports and the status line that are due. */

@@ -155,18 +155,13 @@ static void fill_memory(struct attach *a, double seconds, struct report_memory *
 
 static void fill_coverage(struct attach *a, struct report *r, struct report_loss *losses, struct notes *notes)
 {
-	uint64_t seen, missed, dropped;
-
 	a->coverage.replaced = ledger_replaced(pipeline_ledger(a->pipeline));
-	seen = coverage_seen(&a->coverage);
-	dropped = coverage_dropped(&a->coverage);
-	missed = coverage_missed(&a->coverage);
-	if (missed == UINT64_MAX && a->opts->mode == TRACE_EXACT)
+	if (coverage_missed(&a->coverage) == UINT64_MAX && a->opts->mode == TRACE_EXACT)
 		note(notes, "coverage rests on our own counters: the allocator's count of live blocks could not be read");
-	r->coverage.seen = seen;
-	r->coverage.happened = seen + dropped + (missed == UINT64_MAX ? 0 : missed);
-	r->coverage.dropped = dropped;
-	r->coverage.ratio = r->coverage.happened ? (double)seen / (double)r->coverage.happened : NAN;
+	r->coverage.seen = coverage_seen(&a->coverage);
+	r->coverage.happened = coverage_happened(&a->coverage);
+	r->coverage.dropped = coverage_dropped(&a->coverage);
+	r->coverage.ratio = coverage_ratio(&a->coverage);
 	if (a->opts->mode == TRACE_PASSIVE) {
 		/* Single allocations are not looked at: how many happened is not known. */
 		r->coverage.seen = r->coverage.happened = REPORT_UNKNOWN;

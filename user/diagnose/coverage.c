@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "diagnose/coverage.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "interp/obmalloc.h"
@@ -67,6 +68,20 @@ uint64_t coverage_dropped(const struct coverage *c)
 
 	return n[STAT_LOST_ALLOC] + n[STAT_LOST_FREE] + n[STAT_LOST_STACK] + n[STAT_LOST_CODE] + n[STAT_LOST_OTHER] +
 	       n[STAT_LOST_THREAD] + n[STAT_LOST_RETURN] + n[STAT_LOST_CONTENDED];
+}
+
+uint64_t coverage_happened(const struct coverage *c)
+{
+	uint64_t missed = coverage_missed(c);
+
+	return coverage_seen(c) + coverage_dropped(c) + (missed == UINT64_MAX ? 0 : missed);
+}
+
+double coverage_ratio(const struct coverage *c)
+{
+	uint64_t happened = coverage_happened(c);
+
+	return happened ? (double)coverage_seen(c) / (double)happened : NAN;
 }
 
 void coverage_losses(const struct coverage *c, struct report_loss ret_losses[STAT_COUNT - STAT_LOST_FIRST])

@@ -32,6 +32,9 @@ void coverage_read(struct coverage *c, const struct python *python, const struct
 uint64_t coverage_seen(const struct coverage *c);
 /* Blocks the allocator's own count knows of and we do not (or the other way round); UINT64_MAX: no witness. */
 uint64_t coverage_missed(const struct coverage *c);
+/* Seen against happened (seen, missed and dropped); NAN when nothing happened. */
+uint64_t coverage_happened(const struct coverage *c);
+double coverage_ratio(const struct coverage *c);
 uint64_t coverage_dropped(const struct coverage *c);
 /* Losses by reason, the X-macro's rows from STAT_LOST_FIRST on: STAT_COUNT - STAT_LOST_FIRST entries. */
 void coverage_losses(const struct coverage *c, struct report_loss ret_losses[STAT_COUNT - STAT_LOST_FIRST]);
