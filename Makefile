@@ -2,7 +2,9 @@
 # leaksnoop. 'make help' lists the targets; V=1 shows the commands; SAN=address,undefined builds with sanitizers.
 
 PREFIX ?= /usr/local
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
 CLANG ?= clang
 BPFTOOL ?= $(shell PATH=$$PATH:/usr/sbin:/sbin command -v bpftool || echo bpftool)
 V ?= 0
@@ -39,11 +41,13 @@ vpath %.c tests/unit tests/bpf
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZERS := $(FUZZ_SOURCES:tests/fuzz/%.c=build/fuzz/%)
 
-.PHONY: all deps demo test test-all bench fmt lint fuzz install uninstall clean help
+.PHONY: all deps demo test test-all unit bench fmt lint fuzz install uninstall clean help
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-all: deps-build $(B)/leaksnoop  ## build build/leaksnoop (installs what is missing to build)
+# What is missing is installed first, by itself: the build is a make of its own, which finds what came with it.
+all: deps-build ## build build/leaksnoop (installs what is missing to build)
+	$(Q)$(MAKE) --no-print-directory build
 
 .PHONY: deps-build deps-test build
 deps-build:
@@ -55,7 +59,7 @@ deps-test: deps
 build: $(B)/leaksnoop
 
 # The BPF side: one object, its skeleton.
-$(B)/leaksnoop.bpf.o: $(BPF_SOURCES) | deps-build
+$(B)/leaksnoop.bpf.o: $(BPF_SOURCES)
 	@mkdir -p $(@D)
 	$(call say,BPF,$@)$(CLANG) $(BPF_CFLAGS) -c bpf/leaksnoop.bpf.c -o $@
 
@@ -81,20 +85,21 @@ $(B)/unit/%.o: %.c $(B)/leaksnoop.skel.h
 $(B)/unit/test_%: $(B)/unit/test_%.o $(UNIT_HELPERS) $(B)/libleaksnoop.a
 	$(call say,LD,$@)$(CC) $(SANFLAGS) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
 
-unit: deps-test $(UNIT_TESTS)
+unit: $(UNIT_TESTS)
 
-demo: deps-build $(B)/leaksnoop ## start a leaking service, attach to it and print the finding
+demo: all ## start a leaking service, attach to it and print the finding
 	$(Q)scripts/demo.sh
 
 test: deps-test ## install, build and run all tests that .ci/run runs
-	$(Q)$(MAKE) --no-print-directory $(B)/leaksnoop unit
+	$(Q)$(MAKE) --no-print-directory build unit
 	$(Q)scripts/test.sh
 
 test-all: deps-test ## the same with all repetitions (100 faults of each kind, every interpreter for every test)
-	$(Q)$(MAKE) --no-print-directory $(B)/leaksnoop unit
+	$(Q)$(MAKE) --no-print-directory build unit
 	$(Q)LEAKSNOOP_FULL=1 scripts/test.sh
 
-bench: deps-test $(B)/leaksnoop ## measure costs as ratios in one run
+bench: deps-test ## measure costs as ratios in one run
+	$(Q)$(MAKE) --no-print-directory build
 	$(Q)tests/bench/run.sh
 
 # Fuzzing with libFuzzer: FUZZ_SECONDS each.
@@ -115,7 +120,7 @@ lint: ## include rules, formatting of scripts, duplicate names
 fmt: ## format the C sources (.clang-format)
 	$(Q)clang-format -i $(filter-out %vmlinux.h %layout_table.h,$(wildcard bpf/*.[ch] user/*.[ch] user/*/*.[ch] tests/unit/*.[ch] tests/fuzz/*.c))
 
-install: $(B)/leaksnoop ## install to PREFIX (default /usr/local)
+install: all ## install to PREFIX (default /usr/local)
 	install -D -m 755 $(B)/leaksnoop $(DESTDIR)$(PREFIX)/sbin/leaksnoop
 
 uninstall: ## remove what install put there

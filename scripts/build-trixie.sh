@@ -6,8 +6,7 @@
 #
 #     scripts/build-trixie.sh [--keep]
 #
-# Copies the sources as git sees them (tracked, and new ones that are not
-# ignored), installs what is missing with scripts/deps.sh, builds everything
+# Copies the sources (as git sees them, where there is git), installs what is missing with scripts/deps.sh, builds everything
 # from scratch with CI=true (warnings are errors), then runs on this machine's
 # kernel what came out: version, doctor, the unit tests (with Debian 13's Python
 # as their only interpreter), and an attach to that Python. Prints one line a
@@ -71,15 +70,24 @@ step() {
 	printf 'ok   %-28s %3d s\n' "$1" $((SECONDS - started))
 }
 
-# Times of files stay, so that --keep can build only what changed; what git no longer knows goes.
+# The files that are sources, NUL after each: as git sees them, or, without git, all that is not built or hidden.
+list_sources() {
+	if git -c safe.directory="$PWD" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
+		git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard
+	else
+		find . -path './build*' -prune -o -path './.*' ! -name .clang-format -prune -o -name __pycache__ -prune -o -type f -print0
+	fi
+}
+
+# Times of files stay, so that --keep can build only what changed; what is no source any more goes.
 copy_sources() {
 	local new=$system/src.new
 	rm -rf --one-file-system "$new"
 	mkdir "$new"
-	git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard |
+	list_sources |
 		while IFS= read -r -d '' file; do [ ! -f "$file" ] || printf '%s\0' "$file"; done |
 		tar --create --null --files-from=- | tar --extract --directory="$new"
-	[ -s "$new/Makefile" ] || fail "git names no sources here" "run it in a git work tree"
+	[ -s "$new/Makefile" ] || fail "no sources found here"
 	[ "${1-}" != --keep ] || [ ! -d "$system/src/build" ] || mv "$system/src/build" "$new/build"
 	rm -rf --one-file-system "$system/src"
 	mv -T "$new" "$system/src"

@@ -23,11 +23,11 @@ def tracemalloc_says(interpreter):
         return json.loads(outside.read_text())
 
 
-def leaksnoop_says(interpreter):
+def leaksnoop_says(interpreter, *options):
     inside, outside = harness.output_path(interpreter, "numbers.json")
     with harness.Target(interpreter, "right_numbers.py", "--out", inside, "--size", SIZE) as target:
         report = harness.trace_until_done(target, "--mode", "exact", "--format", "json", "--group-by", "line", "--frames", 1,
-                                          "--top", 0)
+                                          "--top", 0, *options)
         target.check_unharmed()
         return report, json.loads(outside.read_text())
 
@@ -47,9 +47,9 @@ def differs(got, expected, tolerance):
     return any(abs(g - e) > tolerance * e for g, e in zip(got, expected))
 
 
-def test_blocks_and_bytes_by_line(some_interpreter):
-    truth = tracemalloc_says(some_interpreter)
-    report, program = leaksnoop_says(some_interpreter)
+def check_numbers(interpreter, *options):
+    truth = tracemalloc_says(interpreter)
+    report, program = leaksnoop_says(interpreter, *options)
     got = by_line(report)
     assert program["lines"] == truth["lines"] and len(truth["lines"]) >= 20
     wrong = []
@@ -57,11 +57,20 @@ def test_blocks_and_bytes_by_line(some_interpreter):
         expected = truth["tracemalloc"][str(line["line"])]
         assert expected[0] >= SIZE, "%s keeps too little" % name
         seen = got.get(line["line"], (0, 0))
-        if differs(seen, expected, tolerance_of(name, some_interpreter.version)):
+        if differs(seen, expected, tolerance_of(name, interpreter.version)):
             wrong.append("%s (line %d): %d blocks, %d bytes; tracemalloc says %d, %d; free lists hold %s"
                          % (name, line["line"], *seen, *expected, line["free_list"] or "none"))
     assert not wrong, "\n".join(wrong)
     check_coverage(report["coverage"])
+
+
+def test_blocks_and_bytes_by_line(some_interpreter):
+    check_numbers(some_interpreter)
+
+
+def test_with_a_perf_event_a_probe(python):
+    """What kernels before 6.12 do, which have no multi-uprobe links that filter by process."""
+    check_numbers(python, "--perf-uprobes")
 
 
 def check_coverage(coverage):

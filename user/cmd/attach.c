@@ -37,6 +37,8 @@ static const struct option_row rows[] = {
 	OPTION(struct attach_opts, output, STRING, 'o', "output", "FILE", NULL, "write reports there instead of standard output"),
 	OPTION(struct attach_opts, ring_size, SIZE, 0, "ring-size", "SIZE", "16m", "buffer between kernel and leaksnoop", .min = 65536,
 	       .max = 1 << 30),
+	OPTION(struct attach_opts, perf_uprobes, FLAG, 0, "perf-uprobes", NULL, NULL, "probe as on kernels before 6.12, with a perf event a probe",
+	       .hidden = true),
 	{ 0 }
 };
 
@@ -115,6 +117,7 @@ static int attach_open(struct attach *a, struct err *err)
 		.max_targets = 1,
 		.ring_bytes = a->opts->ring_size,
 		.nursery_slots = SESSION_NURSERY_SLOTS_DEFAULT,
+		.perf_uprobes = a->opts->perf_uprobes,
 	};
 	struct tracee_options tracee = {
 		.mode = (enum trace_mode)a->opts->mode,

@@ -19,6 +19,7 @@ struct attach_opts {
 	struct strings include, exclude;
 	const char *output;
 	uint64_t ring_size;
+	bool perf_uprobes;
 };
 
 struct attach {

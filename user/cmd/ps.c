@@ -94,7 +94,7 @@ static int print(json_t *list, const struct ps_opts *opts)
 static int run(const void *opts, int argc, char **argv, struct err *err)
 {
 	_cleanup_(freep) pid_t *pids = NULL;
-	json_t *processes = json_array(), *list;
+	json_t *processes, *list;
 	size_t count;
 	int r;
 
@@ -108,6 +108,7 @@ static int run(const void *opts, int argc, char **argv, struct err *err)
 	r = proc_list(&pids, &count);
 	if (r)
 		return err_set(err, r, "cannot list processes: %s", strerror(-r));
+	processes = json_array();
 	for (size_t i = 0; i < count; i++) {
 		json_t *row = ps_row(pids[i]);
 

@@ -73,7 +73,7 @@ static int session_size_maps(struct session *s, const struct session_options *o)
 }
 
 /* Attached on demand, by session_trace_mappings() and probes.c, not with the object. */
-static void session_hold_back(struct session *s)
+static void session_hold_back(struct session *s, bool perf_uprobes)
 {
 	struct bpf_program *prog;
 
@@ -81,7 +81,7 @@ static void session_hold_back(struct session *s)
 		if (bpf_program__type(prog) != BPF_PROG_TYPE_RAW_TRACEPOINT)
 			bpf_program__set_autoattach(prog, false);
 	bpf_program__set_autoattach(s->bpf->progs.leaksnoop_fault, false);
-	s->multi = kernel_has_uprobe_multi();
+	s->multi = !perf_uprobes && kernel_has_uprobe_multi();
 	if (s->multi) {
 		bpf_program__set_expected_attach_type(s->bpf->progs.leaksnoop_entry, KERNEL_ATTACH_UPROBE_MULTI);
 		bpf_program__set_expected_attach_type(s->bpf->progs.leaksnoop_return, KERNEL_ATTACH_UPROBE_MULTI);
@@ -98,7 +98,7 @@ static int session_load(struct session *s, const struct session_options *o, stru
 	s->bpf = leaksnoop_bpf__open();
 	if (!s->bpf)
 		return err_set(err, -errno, "cannot open the BPF object: %s", strerror(errno));
-	session_hold_back(s);
+	session_hold_back(s, o->perf_uprobes);
 	r = session_size_maps(s, o);
 	if (!r)
 		r = leaksnoop_bpf__load(s->bpf);

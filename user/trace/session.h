@@ -20,6 +20,7 @@ struct session_options {
 	uint32_t max_targets;
 	uint64_t ring_bytes;       /* rounded up to a power of two of pages */
 	uint32_t nursery_slots;    /* a power of two */
+	bool perf_uprobes;         /* a perf event a probe even where there are multi-uprobe links: what older kernels do */
 };
 
 #define SESSION_RING_BYTES_DEFAULT (16u << 20)
