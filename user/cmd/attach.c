@@ -200,12 +200,11 @@ static void read_coverage(struct attach *a)
 
 /* The line on a terminal while it runs:
  *   12 s  203,114 events/s  coverage 0.9999  0 lost  RSS +1.2 MiB */
-static void show_status(struct attach *a, uint64_t events, uint64_t events_before, double seconds)
+static void show_status(struct attach *a, uint64_t events, double seconds)
 {
-	read_coverage(a);
 	proc_memory_read(a->pid, &a->memory);
 	fprintf(stderr, "\r\033[K%s  %s events/s  coverage %s  %s lost  RSS %s ", fmt_duration(seconds).s,
-		fmt_count(events - events_before).s, fmt_ratio(coverage_ratio(&a->coverage)).s,
+		fmt_count(events).s, fmt_ratio(coverage_ratio(&a->coverage)).s,
 		fmt_count(coverage_dropped(&a->coverage)).s,
 		fmt_size_signed((int64_t)(a->memory.rss_bytes - a->memory_start.rss_bytes)).s);
 	fflush(stderr);
@@ -224,14 +223,6 @@ struct attach_loop {
 	uint64_t stop_ns, next_report_ns, next_status_ns, status_events;
 };
 
-static uint64_t events_seen(struct attach *a)
-{
-	struct target_stats stats = { { 0 } };
-
-	session_stats(a->session, tracee_target(a->tracee), &stats);
-	return stats.n[STAT_ALLOCS] + stats.n[STAT_FREES];
-}
-
 /* Reports and the status line that are due. */
 static int attach_due(struct attach_loop *l, uint64_t now_ns)
 {
@@ -246,9 +237,11 @@ static int attach_due(struct attach_loop *l, uint64_t now_ns)
 		l->next_report_ns += (uint64_t)(a->opts->interval * 1e9);
 	}
 	if (l->status && now_ns >= l->next_status_ns) {
-		uint64_t events = events_seen(a);
+		uint64_t events;
 
-		show_status(a, events, l->status_events, (double)(now_ns - a->start_ns) / 1e9);
+		read_coverage(a);
+		events = a->coverage.stats.n[STAT_ALLOCS] + a->coverage.stats.n[STAT_FREES];
+		show_status(a, events - l->status_events, (double)(now_ns - a->start_ns) / 1e9);
 		l->status_events = events;
 		l->next_status_ns = now_ns + 1000000000ull;
 	}

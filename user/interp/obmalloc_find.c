@@ -17,7 +17,6 @@
 #define SIGNATURE_TRIES 4
 #define SCAN_FIRST 2048u         /* where in an interpreter the state or its pointer can be */
 #define SCAN_LAST 20480u
-#define FEATURE_MAIN_OBMALLOC 0x20u  /* Py_RTFLAGS_USE_MAIN_OBMALLOC */
 #define USED_BEFORE_TABLE 0x220  /* usedpools stands this far before _PyObject in every build seen up to 3.11 */
 #define DATA_SCAN_MAX (32u << 20)
 #define PAGE 4096u
@@ -213,7 +212,7 @@ static int state_address(const struct python *python, raddr_t interp, raddr_t *r
 		r = rmem_u32(python->mem, raddr_add(interp, l->in_feature_flags), &flags);
 	if (r < 0)
 		return r;
-	*ret_at = (flags & FEATURE_MAIN_OBMALLOC) ? raddr_add(main_interp, l->in_obmalloc) : at;
+	*ret_at = (flags & PREDICT_MAIN_OBMALLOC) ? raddr_add(main_interp, l->in_obmalloc) : at;
 	return 0;
 }
 

@@ -20,7 +20,6 @@
 #include "target/image.h"
 #include "target/maps.h"
 
-struct predict_cfg;
 struct walk_cfg;
 struct python;
 

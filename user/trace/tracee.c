@@ -40,11 +40,8 @@ static void choose_site(const struct python *python, site_mask_t emulated, struc
 {
 	const struct image *image = python_image(python);
 
+	/* The alias even where it is not cheap, for without it the inlined copies of the allocator are not seen; else a place in the body. */
 	p->alias = site_alias(image, p->function, emulated, &p->site) == 0;
-	if (p->alias && p->site.emulated)
-		return;
-	/* No cheap alias: a place in the function, if that is cheap; the alias all the same if there is one, for without it the inlined
-	 * copies of the allocator are not seen. */
 	if (!p->alias && site_body(image, p->function, emulated, &p->site))
 		p->site = (struct site){ 0 };
 }
@@ -170,13 +167,13 @@ static int note_slots(struct tracee *t, const struct tracee_probe *p, struct err
 	return 0;
 }
 
-/* A function that is probed at its entry, where the stack is as its caller left it: rare, so the cost does not matter. */
-static int add_rare(struct tracee *t, raddr_t function, enum probe_kind kind, int arg, bool entry, bool on_return, struct err *err)
+/* A function that is probed at its entry and its return. At the entry the stack is as its caller left it; it is rare, so the cost does not
+ * matter. */
+static int add_pair(struct tracee *t, raddr_t function, uint64_t cookie, struct err *err)
 {
-	uint64_t cookie = PROBE_COOKIE(t->target, kind, arg);
-	int r = entry ? probes_add(t->set, function, false, cookie, err) : 0;
+	int r = probes_add(t->set, function, false, cookie, err);
 
-	return !r && on_return ? probes_add(t->set, function, true, cookie, err) : r;
+	return r ? r : probes_add(t->set, function, true, cookie, err);
 }
 
 static int add_arenas(struct tracee *t, struct err *err)
@@ -186,8 +183,8 @@ static int add_arenas(struct tracee *t, struct err *err)
 
 	if (!image_is_text(image, t->slots.arena_alloc) || !image_is_text(image, t->slots.arena_free))
 		return 0;
-	r = add_rare(t, t->slots.arena_alloc, PROBE_ARENA_ALLOC, 0, true, true, err);
-	return r ? r : add_rare(t, t->slots.arena_free, PROBE_ARENA_FREE, 0, true, false, err);
+	r = add_pair(t, t->slots.arena_alloc, PROBE_COOKIE(t->target, PROBE_ARENA_ALLOC, 0), err);
+	return r ? r : probes_add(t->set, t->slots.arena_free, false, PROBE_COOKIE(t->target, PROBE_ARENA_FREE, 0), err);
 }
 
 static int add_all(struct tracee *t, struct err *err)
@@ -195,9 +192,9 @@ static int add_all(struct tracee *t, struct err *err)
 	int r = add_arenas(t, err);
 
 	if (!r && t->options.mode == TRACE_PASSIVE)
-		return t->pool_fn.v ? add_rare(t, t->pool_fn, PROBE_POOL, t->pool_class_arg, true, true, err) : 0;
+		return t->pool_fn.v ? add_pair(t, t->pool_fn, PROBE_COOKIE(t->target, PROBE_POOL, t->pool_class_arg), err) : 0;
 	if (!r && t->predicts)
-		r = add_rare(t, t->pool_fn, PROBE_FRESH, 0, false, true, err);
+		r = probes_add(t->set, t->pool_fn, true, PROBE_COOKIE(t->target, PROBE_FRESH, 0), err);
 	for (size_t i = 0; i < t->n_probes && !r; i++)
 		r = add_probe(t, &t->probes[i], err);
 	return r;
@@ -316,10 +313,4 @@ bool tracee_sees_pools(const struct tracee *t)
 size_t tracee_slots_lost(struct tracee *t)
 {
 	return t->arming && arming_is_armed(t->arming) ? arming_count_lost(t->arming) : 0;
-}
-
-const struct tracee_probe *tracee_probes(const struct tracee *t, size_t *ret_count)
-{
-	*ret_count = t->n_probes;
-	return t->probes;
 }

@@ -66,4 +66,3 @@ int tracee_restored(const struct tracee *tracee);
 bool tracee_sees_pools(const struct tracee *tracee);
 /* Slots the target has taken over since they were armed. */
 size_t tracee_slots_lost(struct tracee *tracee);
-const struct tracee_probe *tracee_probes(const struct tracee *tracee, size_t *ret_count);
