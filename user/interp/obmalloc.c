@@ -38,6 +38,11 @@ static bool fits_limits(const struct layout *l)
 	return l->ar_size <= ENTRY_MAX && l->po_size <= HEADER_MAX && l->pool_size && l->pool_overhead < l->pool_size;
 }
 
+static bool pool_makes_sense(const struct layout *l, const struct pool_entry *pool)
+{
+	return pool->szidx < l->size_classes && pool->count <= (l->pool_size - l->pool_overhead) / ((pool->szidx + 1) * l->alignment);
+}
+
 static void count_pool(const struct layout *l, const struct pool_entry *pool, struct obmalloc_totals *totals)
 {
 	uint32_t size = (pool->szidx + 1) * l->alignment;
@@ -46,7 +51,7 @@ static void count_pool(const struct layout *l, const struct pool_entry *pool, st
 		totals->pools_free++;
 		return;
 	}
-	if (pool->szidx >= l->size_classes || pool->count > (l->pool_size - l->pool_overhead) / size) {
+	if (!pool_makes_sense(l, pool)) {
 		totals->refused++;
 		return;
 	}
@@ -55,31 +60,37 @@ static void count_pool(const struct layout *l, const struct pool_entry *pool, st
 	totals->live_bytes += (uint64_t)pool->count * size;
 }
 
+struct pool_headers {
+	uint64_t first, carved;      /* address of the first pool, pools carved */
+	uint8_t bytes[POOLS_MAX * HEADER_MAX];
+};
+
+/* The headers of the carved pools of an arena. -EPROTO: makes no sense, -EFAULT: unmapped since its entry was read. */
+static int read_headers(const struct python *python, const struct arena_entry *arena, struct pool_headers *ret)
+{
+	const struct layout *l = &python->layout;
+	raddr_t addrs[POOLS_MAX];
+
+	if (!arena)
+		return -EPROTO;
+	ret->first = arena_first_pool(l, arena);
+	ret->carved = (arena->pool_address - ret->first) / l->pool_size;
+	if (ret->carved > POOLS_MAX || ret->carved > arena->ntotalpools)
+		return -EPROTO;
+	for (uint64_t i = 0; i < ret->carved; i++)
+		addrs[i] = RADDR(ret->first + i * l->pool_size);
+	return rmem_gather(python->mem, addrs, (size_t)ret->carved, l->po_size, ret->bytes);
+}
+
 /* An arena_fn. */
 static int count_arena(const struct python *python, const struct arena_entry *arena, void *ctx)
 {
 	struct obmalloc_totals *totals = ctx;
 	const struct layout *l = &python->layout;
-	uint8_t headers[POOLS_MAX * HEADER_MAX];
-	raddr_t addrs[POOLS_MAX];
-	uint64_t first, carved;
-	int r;
+	struct pool_headers headers;
+	int r = read_headers(python, arena, &headers);
 
-	if (!arena) {
-		totals->refused++;
-		return 0;
-	}
-	first = arena_first_pool(l, arena);
-	carved = (arena->pool_address - first) / l->pool_size;
-	if (carved > POOLS_MAX || carved > arena->ntotalpools) {
-		totals->refused++;
-		return 0;
-	}
-	for (uint64_t i = 0; i < carved; i++)
-		addrs[i] = RADDR(first + i * l->pool_size);
-	r = rmem_gather(python->mem, addrs, (size_t)carved, l->po_size, headers);
-	if (r == -EFAULT) {
-		/* unmapped since its entry was read */
+	if (r == -EPROTO || r == -EFAULT) {
 		totals->refused++;
 		return 0;
 	}
@@ -88,9 +99,9 @@ static int count_arena(const struct python *python, const struct arena_entry *ar
 	totals->arenas++;
 	totals->arena_size = arena_bytes(l, arena);
 	totals->arena_bytes += totals->arena_size;
-	totals->pools_uncarved += arena->ntotalpools - carved;
-	for (uint64_t i = 0; i < carved; i++) {
-		struct pool_entry pool = pool_parse(l, headers + i * l->po_size);
+	totals->pools_uncarved += arena->ntotalpools - headers.carved;
+	for (uint64_t i = 0; i < headers.carved; i++) {
+		struct pool_entry pool = pool_parse(l, headers.bytes + i * l->po_size);
 
 		count_pool(l, &pool, totals);
 	}
@@ -182,6 +193,57 @@ int obmalloc_visit_arenas(const struct python *python, obmalloc_arena_fn fn, voi
 	for (ssize_t i = 0; i < n && !r; i++)
 		r = visit_arenas(python, &states[i], visit_range, &visit);
 	return n == 0 ? -ENOENT : n < 0 ? (int)n : r;
+}
+
+struct pool_visit {
+	obmalloc_pool_fn fn;
+	void *ctx;
+	uint64_t refused;
+};
+
+/* An arena_fn. */
+static int visit_arena_pools(const struct python *python, const struct arena_entry *arena, void *ctx)
+{
+	const struct layout *l = &python->layout;
+	struct pool_visit *v = ctx;
+	struct pool_headers headers;
+	int r = read_headers(python, arena, &headers);
+
+	if (r == -EPROTO || r == -EFAULT) {
+		v->refused++;
+		return 0;
+	}
+	for (uint64_t i = 0; r >= 0 && i < headers.carved; i++) {
+		struct pool_entry pool = pool_parse(l, headers.bytes + i * l->po_size);
+
+		if (pool.count == 0)
+			continue;
+		if (pool_makes_sense(l, &pool))
+			r = v->fn(v->ctx, RADDR(headers.first + i * l->pool_size), pool.szidx, pool.count);
+		else
+			v->refused++;
+	}
+	return r;
+}
+
+int obmalloc_visit_pools(const struct python *python, obmalloc_pool_fn fn, void *ctx, uint64_t *ret_refused)
+{
+	_cleanup_(freep) struct obmalloc_state *states = calloc(OBMALLOC_STATES_MAX, sizeof(*states));
+	struct pool_visit visit = { fn, ctx, 0 };
+	ssize_t n;
+	int r = 0;
+
+	if (!states)
+		return -ENOMEM;
+	if (!fits_limits(&python->layout))
+		return -EPROTO;
+	n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
+	for (ssize_t i = 0; i < n && r >= 0; i++)
+		r = visit_arenas(python, &states[i], visit_arena_pools, &visit);
+	if (n == 0 || n < 0 || r < 0)
+		return n == 0 ? -ENOENT : n < 0 ? (int)n : r;
+	*ret_refused = visit.refused;
+	return 0;
 }
 
 uint64_t obmalloc_pool_size(const struct python *python)

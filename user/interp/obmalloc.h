@@ -28,6 +28,9 @@ int obmalloc_totals(const struct python *python, struct obmalloc_totals *ret_tot
 /* Calls fn with each arena, until it returns a negative errno. -ENOENT: no pymalloc; -EAGAIN: the table of arenas moved meanwhile. */
 typedef int (*obmalloc_arena_fn)(void *ctx, raddr_t addr, uint64_t size);
 int obmalloc_visit_arenas(const struct python *python, obmalloc_arena_fn fn, void *ctx);
+/* Calls fn with the header of each pool that has blocks in use, an arena at a time; *ret_refused: pools and arenas that made no sense. */
+typedef int (*obmalloc_pool_fn)(void *ctx, raddr_t pool, uint32_t size_class, uint32_t live);
+int obmalloc_visit_pools(const struct python *python, obmalloc_pool_fn fn, void *ctx, uint64_t *ret_refused);
 uint64_t obmalloc_pool_size(const struct python *python);   /* bytes, of this build */
 /* Where small blocks will come from, for the BPF side. -ENOENT: no pymalloc, or no state of it found yet. */
 int obmalloc_predict_cfg(const struct python *python, struct predict_cfg *ret_cfg);

@@ -20,6 +20,7 @@ void python_free(struct python *python)
 {
 	if (!python)
 		return;
+	free(python->static_vars);
 	rmem_free(python->mem);
 	image_free(python->image);
 	maps_free(python->maps);

@@ -18,6 +18,7 @@ struct python {
 	char source[96];
 	bool optimised, debug;
 	struct layout layout;
+	struct obmalloc_vars *static_vars;   /* where pymalloc's static variables are (<= 3.11); NULL: not found at the open */
 };
 
 /* A python on recorded memory, without image: what needs machine code says -ENOTSUP. Takes ownership of mem only on success. */

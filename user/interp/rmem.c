@@ -121,6 +121,22 @@ int rmem_gather(struct rmem *mem, const raddr_t *addrs, size_t count, size_t siz
 	return 0;
 }
 
+/* Halves what failed until the bad pieces stand alone. */
+int rmem_gather_each(struct rmem *mem, const raddr_t *addrs, size_t count, size_t size, void *buf, bool *ok)
+{
+	size_t half = count / 2;
+	int r = rmem_gather(mem, addrs, count, size, buf);
+
+	if (r != -EFAULT || count == 1) {
+		memset(ok, r == 0, count * sizeof(*ok));
+		return r == -EFAULT ? 0 : r;
+	}
+	r = rmem_gather_each(mem, addrs, half, size, buf, ok);
+	if (r == 0)
+		r = rmem_gather_each(mem, addrs + half, count - half, size, (uint8_t *)buf + half * size, ok + half);
+	return r;
+}
+
 int rmem_u8(struct rmem *mem, raddr_t addr, uint8_t *ret)
 {
 	uint8_t v;

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -38,6 +39,9 @@ int rmem_ptr(struct rmem *mem, raddr_t addr, raddr_t *ret);
 int rmem_cstr(struct rmem *mem, raddr_t addr, char *buf, size_t size);
 /* count pieces of size bytes each, one after another into buf: one system call for many pieces. Whole or fails, as rmem_read. */
 int rmem_gather(struct rmem *mem, const raddr_t *addrs, size_t count, size_t size, void *buf);
+
+/* The same, but a piece that is not mapped only leaves ok[i] false (and its bytes in buf without meaning). -ESRCH, -EPERM. */
+int rmem_gather_each(struct rmem *mem, const raddr_t *addrs, size_t count, size_t size, void *buf, bool *ok);
 
 /* Bytes and reads so far, for costs and tests. */
 uint64_t rmem_bytes_read(const struct rmem *mem);
