@@ -18,6 +18,7 @@
  */
 #pragma once
 
+#include "destroyed.h"
 #include "nursery.h"
 #include "predict.h"
 #include "thread.h"
@@ -87,15 +88,19 @@ static __always_inline void alloc_on_malloc(const struct hit *h, __u64 size)
 }
 
 /* Forgets the block at addr: in the nursery, or by a FREE for the ledger. */
-static __always_inline void alloc_free(__u32 target, __u32 domain, __u64 addr, __u16 flags, struct nursery_slot *block)
+static __always_inline void alloc_free(const struct hit *h, __u64 addr, __u16 flags, struct nursery_slot *block)
 {
+	__u32 target = h->target;
+	__u64 size;
+
 	count(target, STAT_FREES);
-	if (domain != DOMAIN_RAW)
+	if (h->arg != DOMAIN_RAW)
 		count(target, STAT_OBJ_FREES);
 	code_forget(target, addr);
 	if (!nursery_take(target, addr, block))
 		count(target, STAT_CANCELLED);
-	else
+	/* Its object was destroyed before: forgotten already. */
+	else if (!h->cfg->objects.ob_type || destroyed_take(target, addr, &size))
 		emit_block(EVENT_FREE, flags, target, addr, 0, 0, STAT_LOST_FREE);
 }
 
@@ -112,7 +117,7 @@ static __always_inline void alloc_on_realloc(const struct hit *h, __u64 old, __u
 	count(h->target, STAT_REALLOCS);
 	/* The old block leaves now: without the GIL another thread may have its address before this call returns. */
 	if (old)
-		alloc_free(h->target, h->arg, old, EVENT_F_REALLOC, &t->taken);
+		alloc_free(h, old, EVENT_F_REALLOC, &t->taken);
 }
 
 static __always_inline void alloc_on_free(const struct hit *h, __u64 addr)
@@ -130,7 +135,7 @@ static __always_inline void alloc_on_free(const struct hit *h, __u64 addr)
 		return;
 	}
 	t->freed = h->arg == DOMAIN_RAW ? 0 : addr;
-	alloc_free(h->target, h->arg, addr, 0, &block);
+	alloc_free(h, addr, 0, &block);
 }
 
 /* A realloc that failed leaves the old block as it was. */

@@ -92,12 +92,30 @@ struct predict_cfg {
 #define PREDICT_CLASS_SHIFT 4         /* ALIGNMENT_SHIFT */
 #define PREDICT_MAIN_OBMALLOC 0x20u   /* Py_RTFLAGS_USE_MAIN_OBMALLOC in feature_flags */
 
+/* What an object says of itself and of its block (3.13+, where the reference tracer's slot tells of objects). Offsets in bytes. */
+struct object_cfg {
+	__u32 ob_type;            /* 0: objects are not seen */
+	__u32 tp_flags;
+	__u32 tp_basicsize;
+	__u32 gc_head;            /* bytes before a collected object */
+	__u32 pool_size;          /* a power of two; 0: blocks are not pymalloc's */
+	__u32 pool_overhead;      /* bytes of a pool before its first block */
+	__u32 po_szidx;           /* pool_header.szidx */
+	__u32 reserved;
+};
+
+#define OBJECT_PREHEADER 16u                            /* dict and weak references before the GC head */
+#define TP_PREHEADER ((1ull << 3) | (1ull << 4))        /* Py_TPFLAGS_PREHEADER: MANAGED_WEAKREF or MANAGED_DICT */
+#define TP_HAVE_GC (1ull << 14)
+#define TP_DICT_SUBCLASS (1ull << 29)
+
 /* One traced process: the value of the targets map. */
 struct target_cfg {
 	__u32 tgid;               /* in the tracer's initial PID namespace */
 	__u32 reserved;
 	struct walk_cfg walk;
 	struct predict_cfg predict;
+	struct object_cfg objects;
 };
 
 /* Domains and functions of the allocator tables. */
@@ -114,6 +132,7 @@ enum probe_kind {
 	PROBE_ARENA_FREE,
 	PROBE_POOL,          /* allocate_from_new_pool, passive mode: each fresh pool is an event */
 	PROBE_FRESH,         /* the same, exact mode: it stands for the return of a predicted call */
+	PROBE_OBJECT,        /* the reference tracer: an object was created, or is about to be destroyed (3.13+) */
 };
 
 /* The cookie that tells a probe where it sits. arg: the domain; of PROBE_POOL, which argument is the size class. */

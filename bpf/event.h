@@ -53,6 +53,8 @@ _Static_assert(sizeof(struct event_hdr) == 16, "crosses the ring");
 #define EVENT_F_BROKEN 4u      /* STACK: a frame could not be read (paged out, or torn); what is there is right */
 #define EVENT_F_IN_ALLOCATOR 8u /* MMAP, BRK, FAULT: inside a traced allocator call, counted there already */
 #define EVENT_F_IN_ARENA 16u   /* MMAP, MUNMAP: pymalloc's arena function at work */
+#define EVENT_F_OBJECT 32u     /* ALLOC: an object whose creation was seen (3.13+): time and stack are its creator's */
+#define EVENT_F_DICT 64u       /* ALLOC: and it is a dict, or of a subclass */
 
 /* A block that outlived the nursery, when it was pushed out by another. time_ns is that of the allocation. */
 struct event_alloc {
@@ -142,6 +144,9 @@ _Static_assert(sizeof(struct event_task) == 24, "crosses the ring");
 	X(OBJ_FREES, "frees of the mem and obj domains", "")                                              \
 	X(CANCELLED, "blocks freed in the nursery", "")                                                   \
 	X(ALLOC_FAILED, "allocations that returned NULL", "")                                             \
+	X(CREATED, "objects created", "")                                                                 \
+	X(RECREATED, "objects created in memory that was not allocated for them", "")                     \
+	X(DESTROYED, "objects destroyed", "")                                                             \
 	X(STACKS, "stacks sent", "")                                                                      \
 	X(CODES, "code objects sent", "")                                                                 \
 	X(NO_TSTATE, "events of threads without Python state", "native threads; nothing to do")           \
@@ -154,6 +159,7 @@ _Static_assert(sizeof(struct event_task) == 24, "crosses the ring");
 	X(LOST_RETURN, "returns missed", "nested return probes; none known")                              \
 	X(LOST_CONTENDED, "nursery slots contended", "two threads at one slot; none needed unless large") \
 	X(LOST_UNSEEN, "frees that passed unseen", "an allocator path without a probe; see leaksnoop doctor") \
+	X(LOST_OBJECT, "objects whose type could not be read", "memory paged out; rare ones are missing") \
 	X(BAD_FRAME, "stacks cut at an unreadable frame", "memory paged out; rare frames are missing")
 
 #define STAT_LOST_FIRST STAT_LOST_ALLOC   /* from here on: losses */
@@ -172,11 +178,18 @@ struct target_stats {
 /* The nursery: a direct-mapped table that user space maps and reads at report time. A block that sits here is alive. */
 struct nursery_slot {
 	__u64 key;      /* NURSERY_KEY(); 0: empty; 1: being changed */
-	__u64 size;
+	__u64 size;     /* NURSERY_SIZE(), and NURSERY_OBJECT, NURSERY_DICT */
 	__u64 stack;
 	__u64 time_ns;
 };
 _Static_assert(sizeof(struct nursery_slot) == 32, "mapped by user space");
+
+/* In the size, whose top bits no allocation can have: the block is an object whose creation was seen, and it is a dict. */
+#define NURSERY_OBJECT (1ull << 63)
+#define NURSERY_DICT (1ull << 62)
+#define NURSERY_SIZE(size) ((size) & ~(NURSERY_OBJECT | NURSERY_DICT))
+/* As they cross. */
+#define NURSERY_FLAGS(size) (((size) & NURSERY_OBJECT ? EVENT_F_OBJECT : 0) | ((size) & NURSERY_DICT ? EVENT_F_DICT : 0))
 
 #define NURSERY_BUSY 1ull
 #define NURSERY_KEY(target, addr) (((__u64)(target) << 44) | ((__u64)(addr) >> 3))

@@ -5,6 +5,7 @@
  *
  *   probes.h     the programs behind all uprobes; they hand on to
  *   alloc.h      the allocator functions: malloc, calloc, realloc, free of raw, mem and obj
+ *   objects.h    objects created and destroyed (3.13+)
  *   pools.h      pymalloc's fresh pools and arenas
  *   mappings.h   mmap, munmap, mremap, brk, first touches of pages
  *   tasks.h      fork, exec, exit

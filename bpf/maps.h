@@ -84,6 +84,23 @@ struct {
 	__type(value, struct nursery_slot);
 } nursery SEC(".maps");
 
+/*
+ * Blocks whose object was destroyed, by hash of the block: memory that is about to be freed, or sits in a free list of the interpreter. One
+ * forgotten (another wanted its place) costs a FREE record that finds nothing.
+ */
+struct destroyed {
+	__u64 key;               /* NURSERY_KEY() */
+	__u64 size;              /* as requested; 0: not known here */
+};
+
+#define DESTROYED_SLOTS (1 << 14)
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DESTROYED_SLOTS);
+	__type(key, __u32);
+	__type(value, struct destroyed);
+} destroyed SEC(".maps");
+
 /* Ids of the stacks sent. LRU: one forgotten is sent again, which costs only ring space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -49,11 +49,11 @@ static __always_inline int emit_alloc(__u64 key, __u64 size, __u64 stack, __u64 
 		return -1;
 	}
 	e->hdr.kind = EVENT_ALLOC;
-	e->hdr.flags = 0;
+	e->hdr.flags = NURSERY_FLAGS(size);
 	e->hdr.target = NURSERY_TARGET(key);
 	e->hdr.time_ns = time_ns;
 	e->addr = NURSERY_ADDR(key);
-	e->size = size;
+	e->size = NURSERY_SIZE(size);
 	e->stack = stack;
 	bpf_ringbuf_submit(e, emit_flags());
 	return 0;
@@ -110,4 +110,21 @@ static __always_inline int nursery_take(__u32 target, __u64 addr, struct nursery
 	}
 	count(target, STAT_LOST_CONTENDED);
 	return -1;
+}
+
+/* The block turns out to be an object; flags are NURSERY_*. Returns 1 if it waited here without anybody having said so: it was allocated for it. */
+static __always_inline int nursery_mark_object(__u32 target, __u64 addr, __u64 flags)
+{
+	__u64 key = NURSERY_KEY(target, addr);
+	struct nursery_slot *slot = nursery_at(key);
+	int marked = 0;
+
+	if (!slot || *(volatile __u64 *)&slot->key != key || __sync_val_compare_and_swap(&slot->key, key, NURSERY_BUSY) != key)
+		return 0;
+	if (!(slot->size & NURSERY_OBJECT)) {
+		slot->size |= flags;
+		marked = 1;
+	}
+	nursery_unlock(slot, key);
+	return marked;
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "alloc.h"
+#include "objects.h"
 #include "pools.h"
 
 /* Whose probe was hit. Not 0: nobody's; a forked child still carries its parent's breakpoints. */
@@ -54,6 +55,9 @@ int leaksnoop_entry(struct pt_regs *ctx)
 		break;
 	case PROBE_POOL:
 		pools_on_pool(&h, first, second);
+		break;
+	case PROBE_OBJECT:
+		objects_on_event(&h, first, second);
 		break;
 	}
 	return 0;

@@ -8,6 +8,7 @@
 struct pipeline {
 	struct stacks *stacks;
 	struct ledger *ledger;
+	struct owners *owners;
 	pipeline_fork_fn on_fork;
 	void *ctx;
 	struct {
@@ -31,6 +32,8 @@ int pipeline_new(stacks_fetch_fn fetch, pipeline_fork_fn on_fork, void *ctx, str
 	r = stacks_new(fetch, ctx, &p->stacks);
 	if (!r)
 		r = ledger_new(&p->ledger);
+	if (!r)
+		r = owners_new(&p->owners);
 	if (r)
 		return r;
 	*ret_pipeline = take_ptr(p);
@@ -45,6 +48,7 @@ void pipeline_free(struct pipeline *p)
 		mappings_free(p->targets[i].mappings);
 	stacks_free(p->stacks);
 	ledger_free(p->ledger);
+	owners_free(p->owners);
 	free(p);
 }
 
@@ -246,24 +250,58 @@ uint64_t pipeline_malformed(const struct pipeline *p)
 	return p->malformed;
 }
 
+struct profile {
+	struct pipeline *p;
+	struct growth *growth;
+};
+
 static void profile_block(void *ctx, uint32_t target, uint64_t addr, const struct block *block)
 {
-	(void)target;
-	(void)addr;
-	growth_add(ctx, FINDING_python, block->stack, block->size, 1, block->time_ns);
+	const struct profile *profile = ctx;
+
+	if (!owners_take(profile->p->owners, target, addr, block))
+		growth_add_block(profile->growth, block->stack, block->size, block->time_ns, HAND_FIRST);
 }
 
 void pipeline_add_ledger(struct pipeline *p, struct growth *growth)
 {
-	ledger_visit(p->ledger, profile_block, growth);
+	struct profile profile = { p, growth };
+
+	ledger_visit(p->ledger, profile_block, &profile);
 }
 
 void pipeline_add_nursery(struct pipeline *p, struct growth *growth, uint32_t target, uint64_t addr,
 			  const struct nursery_slot *slot)
 {
-	(void)target;
-	(void)addr;
-	growth_add(growth, FINDING_python, stacks_find(p->stacks, slot->stack), slot->size, 1, slot->time_ns);
+	struct profile profile = { p, growth };
+	struct block block = {
+		.size = NURSERY_SIZE(slot->size), .stack = stacks_find(p->stacks, slot->stack), .flags = NURSERY_FLAGS(slot->size),
+		.time_ns = slot->time_ns,
+	};
+
+	profile_block(&profile, target, addr, &block);
+}
+
+static void profile_owned(void *ctx, const struct block *block, bool owned)
+{
+	growth_add_block(ctx, block->stack, block->size, block->time_ns, owned ? HAND_FIRST : HAND_SECOND);
+}
+
+static void profile_bare(void *ctx, const struct block *dict)
+{
+	growth_note_bare(ctx, dict->stack);
+}
+
+void pipeline_add_owned(struct pipeline *p, struct growth *growth, owners_read_fn read, void *ctx)
+{
+	owners_resolve(p->owners, read, ctx);
+	owners_visit(p->owners, profile_owned, profile_bare, growth);
+	owners_clear(p->owners);
+}
+
+struct owners *pipeline_owners(struct pipeline *p)
+{
+	return p->owners;
 }
 
 static void profile_mapping(void *ctx, enum mapping_kind kind, uint32_t stack, uint64_t bytes, uint64_t time_ns)

@@ -14,6 +14,7 @@
 #include "diagnose/source.h"
 #include "track/ledger.h"
 #include "track/mappings.h"
+#include "track/owners.h"
 #include "track/stacks.h"
 
 /* What happened to the target, as the stream told. */
@@ -37,6 +38,7 @@ int pipeline_on_event(void *pipeline, const void *data, size_t size);
 enum pipeline_end pipeline_end(const struct pipeline *pipeline, int *ret_exit_code);
 struct stacks *pipeline_stacks(struct pipeline *pipeline);
 struct ledger *pipeline_ledger(struct pipeline *pipeline);
+struct owners *pipeline_owners(struct pipeline *pipeline);
 uint64_t pipeline_events(const struct pipeline *pipeline);
 uint64_t pipeline_malformed(const struct pipeline *pipeline);
 
@@ -47,4 +49,6 @@ uint64_t pipeline_malformed(const struct pipeline *pipeline);
 void pipeline_add_ledger(struct pipeline *pipeline, struct growth *growth);
 void pipeline_add_nursery(struct pipeline *pipeline, struct growth *growth, uint32_t target, uint64_t addr,
 			  const struct nursery_slot *slot);
+/* After those two: the key tables of dicts, each with its dict. read NULL: nobody can say whose they are. */
+void pipeline_add_owned(struct pipeline *pipeline, struct growth *growth, owners_read_fn read, void *ctx);
 void pipeline_add_mappings(struct pipeline *pipeline, struct growth *growth, uint32_t target, const struct mappings_witness *witness);

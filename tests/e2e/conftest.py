@@ -3,6 +3,7 @@
 
     interpreter       each one at hand (scripts/pythons.sh)
     some_interpreter  one of each kind that differs in its probes; each one with LEAKSNOOP_FULL=1
+    object_interpreter  each one that tells of objects (3.13 and later)
     python            the system's own, or else the first at hand
     old_interpreter   those that must be refused
 
@@ -34,6 +35,7 @@ def pytest_generate_tests(metafunc):
     choices = {
         "interpreter": lambda: wanted(),
         "some_interpreter": lambda: some(wanted()),
+        "object_interpreter": lambda: [i for i in wanted() if i.version >= (3, 13)],
         "old_interpreter": lambda: wanted("unsupported"),
     }
     for name, choose in choices.items():

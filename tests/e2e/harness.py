@@ -341,7 +341,8 @@ class Slots:
         if label not in cls.known:
             process = doctor(target.pid)
             base = image_base(target.pid, int(process["image"]["runtime"], 16))
-            cls.known[label] = [(int(s["slot"], 16) - base, int(s["code"], 16) - base) for s in process["slots"]], process["image"]
+            rows = [(int(s["slot"], 16) - base, s["code"] and int(s["code"], 16) - base) for s in process["slots"]]
+            cls.known[label] = rows, process["image"]
             assert not any(slot["armed"] for slot in process["slots"])
         return cls(target.pid, *cls.known[label])
 
@@ -350,7 +351,8 @@ class Slots:
         with open("/proc/%d/maps" % pid) as file:
             name = os.path.basename(image["path"])
             base = min(int(line.split("-")[0], 16) for line in file if line.rstrip().endswith("/" + name))
-        self.slots = [(base + slot, base + code) for slot, code in slots]
+        # The reference tracer's slot has no function of its own: it is empty.
+        self.slots = [(base + slot, base + code if code else 0) for slot, code in slots]
 
     def armed(self, pid=None):
         """Addresses of the slots that hold something else than their function; of a fork's child with its pid."""
@@ -368,13 +370,13 @@ def repeats(share=1):
     return range(FAULTS if FULL else -(-FAULTS // share))
 
 
-def keep_lines(program):
-    """Numbers of the lines that carry a LEAK comment, with the text after it."""
+def keep_lines(program, mark="LEAK"):
+    """Numbers of the lines that carry a LEAK comment (or another mark), by the text after it."""
     found = {}
     with open(TARGETS / program, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
-            if "# LEAK" in line:
-                found[line.split("# LEAK", 1)[1].strip(" :\n")] = number
+            if "# " + mark in line:
+                found[line.split("# " + mark, 1)[1].strip(" :\n")] = number
     return found
 
 

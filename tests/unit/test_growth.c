@@ -313,6 +313,47 @@ static void test_findings(void **state)
 	findings_free(NULL);
 }
 
+/* Key tables without a dict: second-hand where they are most of a line, with the line whose dicts lack one named. */
+static void test_hands(void **state)
+{
+	_cleanup_(stacks_freep) struct stacks *s = new_stacks();
+	_cleanup_(growth_freep) struct growth *g = new_growth(s, &(struct growth_options){ .group_by = GROUP_LINE });
+	uint32_t a = stack_of(s, CODE_A, 1, CODE_B), b = stack_of(s, CODE_B, 0, 0);
+
+	(void)state;
+	for (int known = 0; known < 2; known++) {
+		_cleanup_(findings_freep) struct findings *f = NULL;
+		const struct report_finding *finding;
+		size_t count;
+
+		growth_begin(g, 5000000000ull);
+		growth_know_hands(g, known);
+		for (int i = 0; i < 10; i++) {
+			growth_add_block(g, a, 120, 1, i < 5 ? HAND_FIRST : HAND_SECOND);
+			growth_note_bare(g, a);
+		}
+		for (int i = 0; i < 9; i++) {
+			growth_add_block(g, b, 120, 1, i < 4 ? HAND_FIRST : HAND_SECOND);
+			growth_note_bare(g, b);
+		}
+		for (int i = 0; i < 5; i++)
+			growth_note_bare(g, b);
+		growth_add(g, FINDING_native, b, 10, 1, 1);
+		assert_int_equal(growth_end(g), 0);
+		assert_int_equal(findings_new(g, s, NULL, 0, 4.0, 5000000000ull, true, &f), 0);
+		finding = findings_get(f, &count);
+		assert_int_equal(count, 3);
+		assert_true(finding[0].live_blocks == 10 && finding[1].live_blocks == 9);
+		/* Half is not most; mappings have no hand. */
+		assert_int_equal(finding[0].first_hand, known ? 1 : -1);
+		assert_int_equal(finding[1].first_hand, known ? 0 : -1);
+		assert_int_equal(finding[2].first_hand, -1);
+		assert_true(!finding[0].likelier && !finding[2].likelier && !finding[1].likelier == !known);
+		if (known)
+			assert_string_equal(finding[1].likelier->function, "fa");
+	}
+}
+
 static void test_coverage(void **state)
 {
 	struct coverage c = { .before = { 10, 12, 11 }, .after = { 15, 11, 30 }, .n_before = 3, .n_after = 3 };
@@ -350,7 +391,7 @@ int main(void)
 		cmocka_unit_test(test_ranking),
 		cmocka_unit_test(test_absurd_sizes),
 		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_findings),
+		cmocka_unit_test(test_findings), cmocka_unit_test(test_hands),
 		cmocka_unit_test(test_coverage),
 	};
 

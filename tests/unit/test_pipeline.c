@@ -171,6 +171,39 @@ static void test_blocks(void **state)
 	assert_int_equal(pipeline_events(s->p), 11);
 }
 
+static void read_one(void *ctx, uint32_t target, const uint64_t *addrs, size_t count, uint64_t (*ret_keys)[OWNERS_KEYS])
+{
+	(void)ctx;
+	(void)target;
+	for (size_t i = 0; i < count; i++) {
+		ret_keys[i][0] = addrs[i] == 0x7f0000100000 ? 0x7f0000200000 : 0;
+		ret_keys[i][1] = 0;
+	}
+}
+
+/* Objects come with flags, by the ring and in the nursery; a dict's key table goes where the dict goes. */
+static void test_objects(void **state)
+{
+	struct event_alloc dict = { .hdr = { .kind = EVENT_ALLOC, .flags = EVENT_F_OBJECT | EVENT_F_DICT, .time_ns = 10 },
+				    .addr = 0x7f0000100000, .size = 64, .stack = 101 };
+	struct nursery_slot young = { .size = 64 | NURSERY_OBJECT | NURSERY_DICT, .stack = 102, .time_ns = 1 };
+	struct stream *s = *state;
+
+	owners_set_table_size(pipeline_owners(s->p), 120);
+	assert_int_equal(send(s, &dict, sizeof(dict)), 0);
+	send_alloc(s, 0x7f0000200000, 120, 102);
+	send_alloc(s, 0x7f0000200100, 120, 102);
+	for (int look = 0; look < 2; look++) {
+		growth_begin(s->growth, 1000);
+		pipeline_add_ledger(s->p, s->growth);
+		pipeline_add_nursery(s->p, s->growth, 0, 0x7f0000100500, &young);
+		pipeline_add_owned(s->p, s->growth, look ? NULL : read_one, NULL);
+		assert_int_equal(growth_end(s->growth), 0);
+		assert_int_equal(live(s, FINDING_python, 10), look ? 64 : 64 + 120);
+		assert_int_equal(live(s, FINDING_python, 20), look ? 64 + 240 : 64 + 120);
+	}
+}
+
 static void test_reallocations(void **state)
 {
 	struct stream *s = *state;
@@ -327,7 +360,7 @@ static void test_full_table(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_blocks),	TEST(test_reallocations), TEST(test_code_reuse), TEST(test_address_space),
+		TEST(test_blocks),	TEST(test_objects),	  TEST(test_reallocations), TEST(test_code_reuse), TEST(test_address_space),
 		TEST(test_life),	TEST(test_exec_ends_the_program),
 		TEST(test_targets),	  TEST(test_hostile),	 TEST(test_full_table),
 	};

@@ -55,7 +55,8 @@ static const struct report_finding findings[] = {
 	}, {
 		.kind = FINDING_python, .confidence = NAN, .bytes_per_second = { 1200, 900, 1500 },
 		.blocks_per_second = { 0.03, 0.02, 0.04 }, .live_bytes = 36864, .live_blocks = 1, .delta_bytes = -512,
-		.delta_blocks = -1, .age_seconds = 125, .first_hand = 0, .traceback = frames + 1, .n_traceback = 2, .truncated = true,
+		.delta_blocks = -1, .age_seconds = 125, .first_hand = 0, .likelier = &frames[2],
+		.traceback = frames + 1, .n_traceback = 2, .truncated = true,
 	}, {
 		.kind = FINDING_mmap, .confidence = NAN, .bytes_per_second = UNKNOWN_RATE, .blocks_per_second = UNKNOWN_RATE,
 		.live_bytes = 1 << 20, .live_blocks = 1, .delta_bytes = 1 << 20, .delta_blocks = 1, .age_seconds = NAN,

@@ -14,6 +14,7 @@
 #include "base/fmt.h"
 #include "base/term.h"
 #include "cmd/verb.h"
+#include "interp/dict_keys.h"
 #include "interp/obmalloc.h"
 #include "target/pagemap.h"
 #include "trace/kernel.h"
@@ -187,6 +188,8 @@ static int attach_start(struct attach *a, struct err *err)
 	r = follow_mappings(a, &mappings);
 	if (!r)
 		r = pipeline_add_target(a->pipeline, tracee_target(a->tracee), a->pid, linetable_kind_of(version), mappings);
+	if (tracee_objects(a->tracee) == OBJECTS_SEEN)
+		owners_set_table_size(pipeline_owners(a->pipeline), dict_keys_free_list_size(tracee_python(a->tracee)));
 	a->start_ns = clock_mono_ns(&clock_real);
 	a->start_wall = clock_wall(&clock_real);
 	coverage_begin(&a->coverage, tracee_python(a->tracee), a->session, tracee_target(a->tracee));

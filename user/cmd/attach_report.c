@@ -9,6 +9,7 @@
 #include "base/strbuf.h"
 #include "cmd/attach.h"
 #include "diagnose/findings.h"
+#include "interp/dict_keys.h"
 #include "interp/obmalloc.h"
 #include "target/pagemap.h"
 
@@ -62,13 +63,29 @@ static int pool_alive(void *ctx, uint64_t addr, uint32_t size_class)
 	return obmalloc_pool_alive(tracee_python(a->tracee), RADDR(addr), size_class);
 }
 
+static void read_dicts(void *ctx, uint32_t target, const uint64_t *blocks, size_t count, uint64_t (*ret_keys)[OWNERS_KEYS])
+{
+	const struct attach *a = ctx;
+
+	(void)target;
+	dict_keys_read(tracee_python(a->tracee), blocks, count, ret_keys);
+}
+
+/* What is not seen for a while, while the program has another reference tracer, leaves holes: then nothing is first-hand for sure. */
+static bool objects_are_seen(const struct attach *a)
+{
+	return tracee_objects(a->tracee) == OBJECTS_SEEN;
+}
+
 static int profile(struct attach *a, uint64_t now_ns)
 {
 	struct mappings_witness witness = { .ctx = a, .resident = resident, .pool_alive = pool_alive };
 
 	growth_begin(a->growth, now_ns);
+	growth_know_hands(a->growth, objects_are_seen(a));
 	pipeline_add_ledger(a->pipeline, a->growth);
 	session_nursery(a->session, add_nursery, a);
+	pipeline_add_owned(a->pipeline, a->growth, a->gone ? NULL : read_dicts, a);
 	pipeline_add_mappings(a->pipeline, a->growth, tracee_target(a->tracee), a->gone ? NULL : &witness);
 	return growth_end(a->growth);
 }
@@ -90,6 +107,20 @@ static void note_allocator(const struct attach *a, struct notes *n)
 	if (!a->gone && tracee_slots_lost(a->tracee))
 		note(n, "the program changed its allocators while it was traced: %zu slots are not ours any more, what goes through them is not seen",
 		     tracee_slots_lost(a->tracee));
+}
+
+/* From 3.13 objects are seen at first hand; if not, free lists hide who made them. */
+static void note_objects(const struct attach *a, struct notes *n)
+{
+	static const char *const why[] = {
+		[OBJECTS_TAKEN] = "another reference tracer is installed",
+		[OBJECTS_LOST] = "the program changed the reference tracer while it was traced",
+		[OBJECTS_NO_SITE] = "the interpreter has no place for a probe on its reference tracer",
+	};
+	enum tracee_objects objects = a->gone ? OBJECTS_NONE : tracee_objects(a->tracee);
+
+	if (objects > OBJECTS_SEEN)
+		note(n, "objects are not seen at first hand: %s", why[objects]);
 }
 
 /* Prefork: a parent that only waits, and children that run the same program. */
@@ -205,6 +236,7 @@ int attach_report(struct attach *a)
 	fill_memory(a, seconds, &memory);
 	r.memory = &memory;
 	note_allocator(a, &notes);
+	note_objects(a, &notes);
 	note_children(a, seconds, &notes);
 	note_end(a, &notes);
 	r.coverage.notes = (const char *const *)notes.text;

@@ -7,6 +7,7 @@
 #include "base/term.h"
 #include "cmd/describe.h"
 #include "cmd/verb.h"
+#include "interp/ref_tracer.h"
 #include "report/table.h"
 #include "report/write.h"
 #include "trace/arm.h"
@@ -72,6 +73,12 @@ static json_t *examine_image(const struct python *python)
 			 "layout", json_text(python_layout_source(python)), "runtime", describe_addr(python_runtime(python)));
 }
 
+static json_t *examine_ref_tracer(const struct slot *s)
+{
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:b}", "domain", "ref_tracer", "function", "object", "slot", describe_addr(s->addr),
+			 "value", describe_addr(s->value), "code", describe_addr(s->function), "armed", (int)s->armed);
+}
+
 static json_t *examine_slots(const struct slots *slots)
 {
 	json_t *list = json_array();
@@ -85,6 +92,8 @@ static json_t *examine_slots(const struct slots *slots)
 							      "value", describe_addr(s->value), "code", describe_addr(s->function),
 							      "armed", (int)s->armed));
 		}
+	if (slots->ref_tracer.addr.v)
+		json_array_append_new(list, examine_ref_tracer(&slots->ref_tracer));
 	return list;
 }
 
@@ -96,6 +105,20 @@ static const char *probe_sees(const struct python *python, const struct tracee_p
 	if (p->alias || !python_is_optimised(python))
 		return "every call";
 	return "calls that were not inlined";
+}
+
+/* The probe on the reference tracer. A slot that is another's gets none. */
+static json_t *examine_object_probe(const struct python *python, const struct slots *slots, const struct kernel_costs *costs)
+{
+	bool taken = ref_tracer_is_taken(&slots->ref_tracer);
+	struct site site = { 0 };
+
+	if (!taken)
+		ref_tracer_site(python, costs->emulated, &site);
+	return json_pack("{s:s, s:s, s:o, s:s, s:o, s:s, s:b, s:s}", "function", "object", "domains", "ref_tracer",
+			 "code", json_null(), "probe", site.addr.v ? "alias" : "none", "site", describe_addr(site.addr),
+			 "instruction", site_class_name(site.class), "emulated", (int)site.emulated,
+			 "sees", site.addr.v ? "every object" : taken ? "nothing: another reference tracer is installed" : "nothing");
 }
 
 static json_t *examine_probes(const struct python *python, const struct slots *slots, const struct kernel_costs *costs, bool *ret_whole)
@@ -121,12 +144,14 @@ static json_t *examine_probes(const struct python *python, const struct slots *s
 						      "site", describe_addr(p->site.addr), "instruction", site_class_name(p->site.class),
 						      "emulated", (int)p->site.emulated, "sees", sees));
 	}
+	if (slots->ref_tracer.addr.v)
+		json_array_append_new(list, examine_object_probe(python, slots, costs));
 	return list;
 }
 
 static int count_armed(const struct slots *slots)
 {
-	int n = 0;
+	int n = slots->ref_tracer.armed;
 
 	for (int d = 0; d < DOMAIN_COUNT; d++)
 		for (int f = 0; f < FN_COUNT; f++)

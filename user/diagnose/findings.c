@@ -10,6 +10,7 @@ struct findings {
 	size_t count;
 	size_t more;
 	uint64_t more_bytes;
+	struct report_frame likelier;   /* file NULL: nobody knows */
 };
 
 static void fill_frame(const struct stacks *stacks, struct source *source, const struct frame *f, struct report_frame *ret)
@@ -31,7 +32,7 @@ static struct report_estimate rate(double amount, double seconds, bool exact)
 }
 
 static int fill_finding(const struct growth_group *g, const struct stacks *stacks, struct source *source, double seconds,
-			uint64_t now_ns, bool exact, struct report_finding *ret)
+			uint64_t now_ns, bool exact, int first_hand, struct report_finding *ret)
 {
 	const struct stack *stack = stacks_get(stacks, g->stack);
 	struct report_frame *frames = calloc(stack->count + 1u, sizeof(*frames));
@@ -50,12 +51,22 @@ static int fill_finding(const struct growth_group *g, const struct stacks *stack
 		.delta_bytes = g->delta_bytes,
 		.delta_blocks = g->delta_blocks,
 		.age_seconds = now_ns > g->oldest_ns ? (double)(now_ns - g->oldest_ns) / 1e9 : 0,
-		.first_hand = -1,
+		.first_hand = first_hand,
 		.traceback = frames,
 		.n_traceback = stack->count,
 		.truncated = stack->truncated,
 	};
 	return 0;
+}
+
+/* Second-hand blocks are key tables of dicts: the line whose dicts are without one is who uses them. */
+static void fill_likelier(const struct growth *growth, const struct stacks *stacks, struct source *source, struct report_frame *ret)
+{
+	const struct growth_group *group = growth_likelier(growth);
+	const struct stack *stack = group ? stacks_get(stacks, group->stack) : NULL;
+
+	if (stack && stack->count)
+		fill_frame(stacks, source, stacks_frame(stacks, stack->frames[0]), ret);
 }
 
 int findings_new(const struct growth *growth, const struct stacks *stacks, struct source *source, size_t top, double seconds,
@@ -71,12 +82,16 @@ int findings_new(const struct growth *growth, const struct stacks *stacks, struc
 	f->findings = calloc(n + 1, sizeof(*f->findings));
 	if (!f->findings)
 		return -ENOMEM;
+	fill_likelier(growth, stacks, source, &f->likelier);
 	for (; f->count < n; f->count++) {
-		int r = fill_finding(growth_get(growth, f->count), stacks, source, seconds, now_ns, exact,
-				     &f->findings[f->count]);
+		const struct growth_group *group = growth_get(growth, f->count);
+		struct report_finding *finding = &f->findings[f->count];
+		int r = fill_finding(group, stacks, source, seconds, now_ns, exact, growth_first_hand(growth, group), finding);
 
 		if (r)
 			return r;
+		if (finding->first_hand == 0 && f->likelier.file)
+			finding->likelier = &f->likelier;
 	}
 	f->more = growth_count(growth) - n;
 	for (size_t i = n; i < growth_count(growth); i++)

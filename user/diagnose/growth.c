@@ -10,7 +10,7 @@
 #define KINDS 4
 
 struct sum {
-	uint64_t bytes, blocks, oldest_ns;
+	uint64_t bytes, blocks, oldest_ns, second_blocks, bare_dicts;
 };
 
 struct before {
@@ -28,6 +28,7 @@ struct growth {
 	uint64_t *keys, *heaviest; /* of each group */
 	size_t count, cap;
 	uint64_t filtered_bytes, total_bytes;
+	bool knows_hands;
 	int error;
 };
 
@@ -74,6 +75,11 @@ void growth_begin(struct growth *g, uint64_t now_ns)
 	g->error = 0;
 }
 
+void growth_know_hands(struct growth *g, bool known)
+{
+	g->knows_hands = known;
+}
+
 /* Sizes are what a target asked for, and so may be anything: sums stop where their differences still fit a signed number. */
 static uint64_t plus(uint64_t a, uint64_t b)
 {
@@ -82,22 +88,45 @@ static uint64_t plus(uint64_t a, uint64_t b)
 	return __builtin_add_overflow(a, b, &sum) || sum > INT64_MAX ? INT64_MAX : sum;
 }
 
-void growth_add(struct growth *g, enum finding_kind kind, uint32_t stack, uint64_t bytes, uint64_t blocks, uint64_t time_ns)
+/* NULL: too young, or no memory. */
+static struct sum *sum_add(struct growth *g, enum finding_kind kind, uint32_t stack, uint64_t bytes, uint64_t blocks, uint64_t time_ns)
 {
 	struct sum *sum;
 	bool fresh;
 
 	if (g->options.min_age_ns && (time_ns > g->now_ns || g->now_ns - time_ns < g->options.min_age_ns))
-		return;
+		return NULL;
 	sum = map64_put(g->sums, (uint64_t)stack * KINDS + kind, &fresh);
 	if (!sum) {
 		g->error = -ENOMEM;
-		return;
+		return NULL;
 	}
 	sum->bytes = plus(sum->bytes, bytes);
 	sum->blocks = plus(sum->blocks, blocks);
 	if (fresh || time_ns < sum->oldest_ns)
 		sum->oldest_ns = time_ns;
+	return sum;
+}
+
+void growth_add(struct growth *g, enum finding_kind kind, uint32_t stack, uint64_t bytes, uint64_t blocks, uint64_t time_ns)
+{
+	sum_add(g, kind, stack, bytes, blocks, time_ns);
+}
+
+void growth_add_block(struct growth *g, uint32_t stack, uint64_t bytes, uint64_t time_ns, enum growth_hand hand)
+{
+	struct sum *sum = sum_add(g, FINDING_python, stack, bytes, 1, time_ns);
+
+	if (sum && hand == HAND_SECOND)
+		sum->second_blocks++;
+}
+
+void growth_note_bare(struct growth *g, uint32_t stack)
+{
+	struct sum *sum = map64_get(g->sums, (uint64_t)stack * KINDS + FINDING_python);
+
+	if (sum)
+		sum->bare_dicts++;
 }
 
 static bool matches_any(const char *const *globs, const char *file)
@@ -182,6 +211,8 @@ static int group_add(struct growth *g, enum finding_kind kind, uint32_t stack, c
 	group = &g->groups[*index];
 	group->live_bytes = plus(group->live_bytes, sum->bytes);
 	group->live_blocks = plus(group->live_blocks, sum->blocks);
+	group->second_blocks = plus(group->second_blocks, sum->second_blocks);
+	group->bare_dicts = plus(group->bare_dicts, sum->bare_dicts);
 	if (sum->oldest_ns < group->oldest_ns)
 		group->oldest_ns = sum->oldest_ns;
 	/* Ties go to the older stack, so that the choice does not depend on the map's order. */
@@ -280,6 +311,23 @@ size_t growth_count(const struct growth *g)
 const struct growth_group *growth_get(const struct growth *g, size_t rank)
 {
 	return &g->groups[rank];
+}
+
+int growth_first_hand(const struct growth *g, const struct growth_group *group)
+{
+	if (!g->knows_hands || group->kind != FINDING_python)
+		return -1;
+	return group->second_blocks <= group->live_blocks / 2;
+}
+
+const struct growth_group *growth_likelier(const struct growth *g)
+{
+	const struct growth_group *best = NULL;
+
+	for (size_t i = 0; i < g->count; i++)
+		if (g->groups[i].bare_dicts > (best ? best->bare_dicts : 0) && growth_first_hand(g, &g->groups[i]) == 1)
+			best = &g->groups[i];
+	return best;
 }
 
 uint64_t growth_filtered_bytes(const struct growth *g)

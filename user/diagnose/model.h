@@ -68,6 +68,7 @@ struct report_finding {
 	int64_t delta_bytes, delta_blocks;  /* since the report before; on the first, since the attach */
 	double age_seconds;           /* of its oldest block; NAN unknown */
 	int first_hand;               /* 1, 0, -1 unknown */
+	const struct report_frame *likelier;   /* first_hand 0: the line that may hold these blocks instead; NULL unknown */
 	const struct report_frame *traceback;  /* innermost first; may be empty: no Python frame */
 	size_t n_traceback;
 	bool truncated;               /* the traceback was deeper than --frames */

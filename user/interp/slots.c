@@ -14,6 +14,7 @@
 
 #include "interp/obmalloc_state.h"
 #include "interp/python_impl.h"
+#include "interp/ref_tracer.h"
 #include "interp/slots_impl.h"
 #include "interp/slots_x86.h"
 #include "target/site.h"
@@ -255,6 +256,8 @@ int slots_read(const struct python *python, struct slots *ret_slots, struct err 
 		}
 	}
 	fill_arena(&view, &slots);
+	if (ref_tracer_read(python, &slots.ref_tracer))
+		slots.ref_tracer = (struct slot){ 0 };
 	slots.allocator = classify(&view, &slots);
 	slots.debug_hooks = view.debug_hooks;
 	slots.tracemalloc = view.tracemalloc;

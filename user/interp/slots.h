@@ -39,6 +39,7 @@ struct slots {
 	struct slot fn[DOMAIN_COUNT][FN_COUNT];
 	raddr_t table[DOMAIN_COUNT];           /* PyMemAllocatorEx */
 	raddr_t arena_alloc, arena_free;       /* functions in the arena table, null if the build has none */
+	struct slot ref_tracer;                /* 3.13+ (ref_tracer.h); addr null: there is none. Its function, nobody's, is null */
 	enum allocator allocator;              /* behind all hooks, of the obj domain */
 	bool debug_hooks;                      /* PYTHONMALLOC=debug or -X dev */
 	bool tracemalloc;                      /* tracemalloc is tracing */

@@ -173,19 +173,23 @@ static json_t *estimate_json(struct builder *b, const struct report_estimate *es
 	return object;
 }
 
+static json_t *frame_json(struct builder *b, const struct report_frame *frame)
+{
+	json_t *object = json_object();
+
+	set(b, object, "file", json_text(frame->file));
+	set(b, object, "line", frame->line > 0 ? json_integer(frame->line) : json_null());
+	set(b, object, "function", json_text(frame->function));
+	set(b, object, "language", json_string(frame->native ? "native" : "python"));
+	return object;
+}
+
 static json_t *traceback_json(struct builder *b, const struct report_frame *frames, size_t n)
 {
 	json_t *array = json_array();
 
-	for (size_t i = 0; i < n; i++) {
-		json_t *object = json_object();
-
-		set(b, object, "file", json_text(frames[i].file));
-		set(b, object, "line", frames[i].line > 0 ? json_integer(frames[i].line) : json_null());
-		set(b, object, "function", json_text(frames[i].function));
-		set(b, object, "language", json_string(frames[i].native ? "native" : "python"));
-		push(b, array, object);
-	}
+	for (size_t i = 0; i < n; i++)
+		push(b, array, frame_json(b, &frames[i]));
 	return array;
 }
 
@@ -251,6 +255,8 @@ static json_t *finding_json(struct builder *b, const struct report_finding *find
 	set(b, object, "delta_blocks", json_integer(finding->delta_blocks));
 	set(b, object, "age_seconds", real(finding->age_seconds));
 	set(b, object, "first_hand", finding->first_hand < 0 ? json_null() : json_boolean(finding->first_hand));
+	if (finding->likelier)
+		set(b, object, "likelier_source", frame_json(b, finding->likelier));
 	set(b, object, "traceback", traceback_json(b, finding->traceback, finding->n_traceback));
 	set(b, object, "truncated", json_boolean(finding->truncated));
 	set(b, object, "types", types_json(b, finding->types, finding->n_types));

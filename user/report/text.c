@@ -247,6 +247,18 @@ static void holder(struct out *out, const struct report_holder *h)
 	say(out, ")\n");
 }
 
+static void second_hand(struct out *out, const struct report_finding *f)
+{
+	say(out, "  second-hand: this memory was taken from a free list; the line made it first, another may hold it now");
+	if (f->likelier) {
+		say(out, ", likelier ");
+		name(out, f->likelier->file);
+		say(out, ":%d  ", f->likelier->line);
+		name(out, f->likelier->function);
+	}
+	say(out, "\n");
+}
+
 static void findings(struct out *out, const struct report *report)
 {
 	bool all = report->group_by && !strcmp(report->group_by, "traceback");
@@ -261,7 +273,7 @@ static void findings(struct out *out, const struct report *report)
 		finding_head(out, f, i + 1);
 		traceback(out, f, all);
 		if (f->first_hand == 0)
-			say(out, "  second-hand: this memory was taken from a free list; the line made it first, another may hold it now\n");
+			second_hand(out, f);
 		types(out, f);
 		holder(out, f->holder);
 	}

@@ -14,8 +14,13 @@
 #define HOOKS_MAX 4
 
 struct armed_slot {
-	raddr_t table, slot, function, alias;
+	raddr_t table, slot, function, alias;   /* table and function null: a slot that is empty at rest */
 };
+
+static bool is_empty_at_rest(const struct armed_slot *s)
+{
+	return !s->function.v;
+}
 
 /* PyMemAllocatorEx: ctx, then the functions in the order of enum alloc_function. */
 static raddr_t table_slot(raddr_t table, enum alloc_function fn)
@@ -126,6 +131,16 @@ int arming_add(struct arming *arming, raddr_t table, enum alloc_function fn, rad
 	return 0;
 }
 
+int arming_add_empty(struct arming *arming, raddr_t slot, raddr_t alias)
+{
+	if (arming->count >= ARM_MAX)
+		return -ENOSPC;
+	if (slot.v % 8 || !alias.v)
+		return -EINVAL;
+	arming->slots[arming->count++] = (struct armed_slot){ .slot = slot, .alias = alias };
+	return 0;
+}
+
 int arming_arm(struct arming *arming, struct err *err)
 {
 	for (size_t i = 0; i < arming->count; i++) {
@@ -134,7 +149,7 @@ int arming_arm(struct arming *arming, struct err *err)
 
 		arming->armed = true;
 		r = slot_replace(arming->mem, s->slot, s->function, s->alias);
-		if (r > 0 || (r == 0 && slot_holds(arming->mem, s->slot, s->alias)))
+		if (r > 0 || (r == 0 && (is_empty_at_rest(s) || slot_holds(arming->mem, s->slot, s->alias))))
 			continue;
 		arming_disarm(arming);
 		if (r < 0)
@@ -180,7 +195,7 @@ static int slots_restore(int mem, const struct arming *arming)
 
 		if (r < 0)
 			result = r == -EIO ? -ESRCH : r;
-		else if (r == 0)
+		else if (r == 0 && !is_empty_at_rest(s))
 			hook_restore(mem, s);
 	}
 	return result;
@@ -205,10 +220,22 @@ size_t arming_count_lost(struct arming *arming)
 		const struct armed_slot *s = &arming->slots[i];
 		uint64_t now;
 
-		if (!mem_read_u64(arming->mem, s->slot, &now) && now != s->alias.v)
+		if (!is_empty_at_rest(s) && !mem_read_u64(arming->mem, s->slot, &now) && now != s->alias.v)
 			lost++;
 	}
 	return lost;
+}
+
+bool arming_empty_lost(const struct arming *arming)
+{
+	for (size_t i = 0; i < arming->count; i++) {
+		const struct armed_slot *s = &arming->slots[i];
+		uint64_t now;
+
+		if (is_empty_at_rest(s) && !mem_read_u64(arming->mem, s->slot, &now) && now != s->alias.v)
+			return true;
+	}
+	return false;
 }
 
 int arming_disarm_child(const struct arming *arming, pid_t child)
@@ -220,26 +247,28 @@ int arming_disarm_child(const struct arming *arming, pid_t child)
 	return slots_restore(mem, arming);
 }
 
+/* Counts a slot that was restored; a negative errno if it cannot be. */
+static int restore_left(int mem, const struct slot *s, int *restored, struct err *err)
+{
+	int r = s->armed ? slot_replace(mem, s->addr, s->value, s->function) : 0;
+
+	if (r < 0)
+		return err_set(err, r, "cannot restore the slot at 0x%" PRIx64 ": %s", s->addr.v, strerror(-r));
+	*restored += r;
+	return 0;
+}
+
 int arming_restore_left(pid_t pid, const struct slots *slots, struct err *err)
 {
 	_cleanup_(closep) int mem = mem_open(pid);
-	int restored = 0;
+	int restored = 0, r;
 
 	if (mem < 0)
 		return err_set(err, mem, "cannot open the memory of process %d for writing: %s", pid, strerror(-mem));
+	r = restore_left(mem, &slots->ref_tracer, &restored, err);
 	/* Frees last: a block allocated unseen may be freed seen, not the other way round. */
-	for (int d = 0; d < DOMAIN_COUNT; d++) {
-		for (int f = 0; f < FN_COUNT; f++) {
-			const struct slot *s = &slots->fn[d][f];
-			int r;
-
-			if (!s->armed)
-				continue;
-			r = slot_replace(mem, s->addr, s->value, s->function);
-			if (r < 0)
-				return err_set(err, r, "cannot restore the slot at 0x%" PRIx64 ": %s", s->addr.v, strerror(-r));
-			restored += r;
-		}
-	}
-	return restored;
+	for (int d = 0; d < DOMAIN_COUNT; d++)
+		for (int f = 0; f < FN_COUNT && !r; f++)
+			r = restore_left(mem, &slots->fn[d][f], &restored, err);
+	return r ? r : restored;
 }

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "interp/obmalloc.h"
+#include "interp/ref_tracer.h"
 #include "trace/arm.h"
 #include "trace/lock.h"
 #include "trace/probes.h"
@@ -26,6 +27,8 @@ struct tracee {
 	bool predicts;             /* addresses of small blocks are predicted: malloc and calloc of mem and obj need no return probe */
 	size_t n_probes;
 	struct tracee_probe probes[TRACEE_PROBES_MAX];
+	enum tracee_objects objects;
+	struct site object_site;   /* OBJECTS_SEEN: what the reference tracer's slot is to hold */
 	struct probes *set;
 	uint64_t armed_since_ns, armed_ns;
 };
@@ -79,6 +82,19 @@ static int tracee_restore_left(struct tracee *t, struct err *err)
 	return slots_read(t->python, &t->slots, err);
 }
 
+/* Objects are seen in exact mode, if nobody else looks at them. */
+static void choose_object_site(struct tracee *t)
+{
+	if (t->options.mode != TRACE_EXACT || !t->slots.ref_tracer.addr.v)
+		t->objects = OBJECTS_NONE;
+	else if (ref_tracer_is_taken(&t->slots.ref_tracer))
+		t->objects = OBJECTS_TAKEN;
+	else if (ref_tracer_site(t->python, t->options.emulated, &t->object_site))
+		t->objects = OBJECTS_NO_SITE;
+	else
+		t->objects = OBJECTS_SEEN;
+}
+
 int tracee_new(pid_t pid, const struct tracee_options *options, struct tracee **ret_tracee, struct err *err)
 {
 	_cleanup_(tracee_freep) struct tracee *t = calloc(1, sizeof(*t));
@@ -103,6 +119,7 @@ int tracee_new(pid_t pid, const struct tracee_options *options, struct tracee **
 	if (slots_new_pool(t->python, &t->slots, &t->pool_fn, &t->pool_class_arg))
 		t->pool_fn = RADDR_NULL;
 	t->n_probes = tracee_choose_probes(t->python, &t->slots, options->emulated, t->probes);
+	choose_object_site(t);
 	*ret_tracee = take_ptr(t);
 	return 0;
 }
@@ -197,6 +214,8 @@ static int add_all(struct tracee *t, struct err *err)
 		r = probes_add(t->set, t->pool_fn, true, PROBE_COOKIE(t->target, PROBE_FRESH, 0), err);
 	for (size_t i = 0; i < t->n_probes && !r; i++)
 		r = add_probe(t, &t->probes[i], err);
+	if (!r && t->objects == OBJECTS_SEEN)
+		r = probes_add(t->set, t->object_site.addr, false, PROBE_COOKIE(t->target, PROBE_OBJECT, 0), err);
 	return r;
 }
 
@@ -209,6 +228,11 @@ static int tracee_arm(struct tracee *t, struct err *err)
 		r = note_slots(t, &t->probes[i], err);
 	if (r)
 		return r;
+	/* After them, so that an object whose memory was not seen allocated comes out of a free list. */
+	if (t->objects == OBJECTS_SEEN)
+		r = arming_add_empty(t->arming, t->slots.ref_tracer.addr, t->object_site.addr);
+	if (r)
+		return err_set(err, r, "cannot arm the reference tracer's slot");
 	t->armed_since_ns = clock_mono_ns(&clock_real);
 	return arming_arm(t->arming, err);
 }
@@ -223,6 +247,8 @@ int tracee_start(struct tracee *t, struct session *session, struct err *err)
 		return r;
 	cfg.walk.max_frames = t->options.max_frames;
 	choose_prediction(t, &cfg.predict);
+	if (t->objects == OBJECTS_SEEN)
+		ref_tracer_object_cfg(t->python, t->slots.allocator == ALLOCATOR_PYMALLOC && !t->slots.debug_hooks, &cfg.objects);
 	r = session_add(session, &cfg, &t->target, err);
 	if (r)
 		return r;
@@ -243,6 +269,7 @@ void tracee_disarm(struct tracee *t)
 {
 	if (!t->arming || !arming_is_armed(t->arming))
 		return;
+	t->objects = tracee_objects(t);
 	arming_disarm(t->arming);
 	t->armed_ns += clock_mono_ns(&clock_real) - t->armed_since_ns;
 }
@@ -313,4 +340,11 @@ bool tracee_sees_pools(const struct tracee *t)
 size_t tracee_slots_lost(struct tracee *t)
 {
 	return t->arming && arming_is_armed(t->arming) ? arming_count_lost(t->arming) : 0;
+}
+
+enum tracee_objects tracee_objects(const struct tracee *t)
+{
+	if (t->objects == OBJECTS_SEEN && t->arming && arming_is_armed(t->arming) && arming_empty_lost(t->arming))
+		return OBJECTS_LOST;
+	return t->objects;
 }

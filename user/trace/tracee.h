@@ -39,6 +39,15 @@ struct tracee_probe {
 
 #define TRACEE_PROBES_MAX (DOMAIN_COUNT * FN_COUNT)
 
+/* Whether objects are seen at first hand, through the reference tracer's slot. */
+enum tracee_objects {
+	OBJECTS_NONE,       /* not in this version or mode */
+	OBJECTS_SEEN,
+	OBJECTS_TAKEN,      /* another reference tracer was installed before */
+	OBJECTS_LOST,       /* the program installed one, or took ours out, while it was traced */
+	OBJECTS_NO_SITE,    /* the image has no function to point the slot at */
+};
+
 struct tracee;
 
 /* The sites that exact mode would use for these slots, for doctor and tracee_new() alike. Returns their number. */
@@ -64,5 +73,6 @@ double tracee_armed_seconds(const struct tracee *tracee);
 int tracee_restored(const struct tracee *tracee);
 /* Passive mode: fresh pools are seen (not where the function for them is inlined: 3.8). */
 bool tracee_sees_pools(const struct tracee *tracee);
-/* Slots the target has taken over since they were armed. */
+enum tracee_objects tracee_objects(const struct tracee *tracee);
+/* Allocator slots the target has taken over since they were armed. */
 size_t tracee_slots_lost(struct tracee *tracee);

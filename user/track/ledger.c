@@ -67,7 +67,8 @@ int ledger_on_alloc(struct ledger *l, const struct event_alloc *e, uint32_t stac
 		return -ENOMEM;
 	if (!fresh)
 		l->replaced++;
-	*b = (struct block){ .size = e->size, .stack = stack, .time_ns = e->hdr.time_ns };
+	*b = (struct block){ .size = e->size, .stack = stack, .flags = e->hdr.flags & (EVENT_F_OBJECT | EVENT_F_DICT),
+			     .time_ns = e->hdr.time_ns };
 	return 0;
 }
 

@@ -17,8 +17,8 @@
 struct block {
 	uint64_t size;      /* bytes requested */
 	uint32_t stack;     /* index into struct stacks */
-	uint32_t reserved;
-	uint64_t time_ns;   /* CLOCK_MONOTONIC, of the allocation */
+	uint32_t flags;     /* EVENT_F_OBJECT, EVENT_F_DICT */
+	uint64_t time_ns;   /* CLOCK_MONOTONIC, of the allocation; of an object, of its creation */
 };
 
 struct ledger;
