@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Installs what the build (and, with "test", the test suite) needs and this
-# machine lacks. Knows Debian 12 and 13; a quick no-op when nothing is missing.
+# Installs what the build (and, with "test", the test suite; with "bench", the
+# services of the bench) needs and this machine lacks. Knows Debian 12 and 13;
+# a quick no-op when nothing is missing.
 # Installs as root, or raises itself through sudo; prints nothing on success.
 #
-#     scripts/deps.sh [build|test]      default: build
+#     scripts/deps.sh [build|test|bench]      default: build
 #
 # Limits: elsewhere than on Debian and its relatives it only checks that the
 # tools exist, and names what to install by hand.
@@ -16,6 +17,7 @@ export PATH
 
 BUILD="clang llvm bpftool libbpf-dev libelf-dev libzydis-dev libjansson-dev zlib1g-dev pkg-config make gcc libc6-dev python3"
 TEST="libcmocka-dev python3-pytest debootstrap clang-format"
+BENCH="wrk gunicorn python3-flask python3-numpy python3-venv"
 
 fail() {
 	echo "deps: $1" >&2
@@ -90,7 +92,8 @@ check_by_hand() {
 case ${1-build} in
 build) wanted=$BUILD ;;
 test) wanted="$BUILD $TEST" ;;
-*) echo "usage: $0 [build|test]" >&2; exit 2 ;;
+bench) wanted=$BENCH ;;
+*) echo "usage: $0 [build|test|bench]" >&2; exit 2 ;;
 esac
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
@@ -110,4 +113,5 @@ if [ "${1-build}" = test ]; then
 	# shellcheck disable=SC2046
 	install_missing $(runtime_of_clang)
 fi
-command -v bpftool >/dev/null || fail "bpftool is installed but not found in PATH" "look for it with: dpkg -L bpftool"
+[ "${1-build}" = bench ] || command -v bpftool >/dev/null ||
+	fail "bpftool is installed but not found in PATH" "look for it with: dpkg -L bpftool"
