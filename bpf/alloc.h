@@ -22,14 +22,17 @@
 #include "nursery.h"
 #include "predict.h"
 #include "thread.h"
+#include "window.h"
 
 /* One hit of a probe. */
 struct hit {
 	const struct target_cfg *cfg;
 	struct thread_state *t;
+	struct window *window;   /* sampled mode; else NULL */
 	__u32 target;
 	__u32 arg;               /* COOKIE_ARG() */
 	__u64 sp;
+	__u64 now_ns;
 };
 
 static __always_inline int alloc_is_nested(const struct thread_state *t, __u64 sp, __u32 domain)
@@ -61,7 +64,27 @@ static __always_inline void alloc_done(const struct hit *h, __u64 tstate, __u64 
 	count_add(h->target, STAT_ALLOC_BYTES, t->size);
 	if (t->domain != DOMAIN_RAW)
 		count(h->target, STAT_OBJ_ALLOCS);
-	nursery_put(h->target, addr, t->size, emit_stack_of(h->cfg, h->target, tstate, &t->walk), bpf_ktime_get_ns());
+	nursery_put(h->target, addr, h->window && t->domain == DOMAIN_RAW ? t->size | NURSERY_LARGE : t->size,
+		    emit_stack_of(h->cfg, h->target, tstate, &t->walk), h->now_ns);
+}
+
+/*
+ * Sampled mode leaves nothing always on, so no probe tells of a fresh pool: where it will be is read as well. What the raw domain serves
+ * is the large group's, which has its own windows.
+ */
+static __always_inline void alloc_sample_small(const struct hit *h, __u64 size)
+{
+	__u64 tstate, addr;
+
+	alloc_enter(h, size);
+	tstate = walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 1);
+	addr = predict_block_or_fresh(h->cfg, tstate, size);
+	if (addr) {
+		alloc_done(h, tstate, addr);
+	} else {
+		h->t->sp = 0;
+		count(h->target, STAT_UNPREDICTED);
+	}
 }
 
 /* malloc and calloc */
@@ -70,11 +93,19 @@ static __always_inline void alloc_on_malloc(const struct hit *h, __u64 size)
 	struct thread_state *t = h->t;
 	__u64 tstate, addr;
 
-	if (alloc_is_nested(t, h->sp, h->arg)) {
+	if (alloc_is_nested(t, h->sp, h->arg) && !(h->window && t->is_realloc)) {
 		/* The radix tree's nodes, too, come from the raw domain, while a fresh pool is made: those are nobody's block. */
 		if (t->predicted && t->size - 1 >= PREDICT_SIZE_MAX)
 			t->raw_sp = h->sp;
 		return;
+	}
+	if (h->window && h->arg != DOMAIN_RAW) {
+		if (size > SMALL_SIZE_MAX)
+			return;
+		if (h->cfg->predict.kind != PREDICT_NONE) {
+			alloc_sample_small(h, size);
+			return;
+		}
 	}
 	alloc_enter(h, size);
 	if (h->arg == DOMAIN_RAW || h->cfg->predict.kind == PREDICT_NONE)
@@ -85,6 +116,25 @@ static __always_inline void alloc_on_malloc(const struct hit *h, __u64 size)
 	addr = predict_block(h->cfg, tstate, size);
 	if (addr)
 		alloc_done(h, tstate, addr);
+}
+
+/* Bytes of a block as glibc keeps them right before it (malloc/malloc.c, chunksize()), without the header; 0: it does not look like that. */
+static __always_inline __u64 alloc_chunk_size(__u64 addr)
+{
+	__u64 size = walk_read_u64(addr - sizeof(__u64)) & ~7ull;
+
+	return size > 2 * sizeof(__u64) && size < 1ull << 44 ? size - sizeof(__u64) : 0;
+}
+
+/*
+ * Sampled mode: who frees a large block that is older than its window, and how large it was. A container that grows takes a larger block and
+ * gives back the smaller one, at the same line: only the difference is growth.
+ */
+static __always_inline void alloc_free_large(const struct hit *h, __u64 addr, __u16 flags)
+{
+	__u64 stack = emit_stack_of(h->cfg, h->target, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 0), &h->t->walk);
+
+	emit_block(EVENT_FREE, flags | EVENT_F_LARGE, h->target, addr, alloc_chunk_size(addr), stack, STAT_LOST_FREE);
 }
 
 /* Forgets the block at addr: in the nursery, or by a FREE for the ledger. */
@@ -99,6 +149,8 @@ static __always_inline void alloc_free(const struct hit *h, __u64 addr, __u16 fl
 	code_forget(target, addr);
 	if (!nursery_take(target, addr, block))
 		count(target, STAT_CANCELLED);
+	else if (h->window && h->arg == DOMAIN_RAW)
+		alloc_free_large(h, addr, flags);
 	/* Its object was destroyed before: forgotten already. */
 	else if (!h->cfg->objects.ob_type || destroyed_take(target, addr, &size))
 		emit_block(EVENT_FREE, flags, target, addr, 0, 0, STAT_LOST_FREE);
@@ -108,8 +160,14 @@ static __always_inline void alloc_on_realloc(const struct hit *h, __u64 old, __u
 {
 	struct thread_state *t = h->t;
 
-	if (alloc_is_nested(t, h->sp, h->arg))
+	/* In sampled mode the raw domain's call is the one that is recorded: it alone belongs to the large group. */
+	if (alloc_is_nested(t, h->sp, h->arg) && !(h->window && t->is_realloc))
 		return;
+	if (h->window && h->arg != DOMAIN_RAW && size > SMALL_SIZE_MAX) {
+		if (old)
+			alloc_free(h, old, EVENT_F_REALLOC, &t->taken);
+		return;
+	}
 	alloc_enter(h, size);
 	t->is_realloc = 1;
 	t->old = old;
@@ -130,7 +188,7 @@ static __always_inline void alloc_on_free(const struct hit *h, __u64 addr)
 	/* Inside a realloc the old block is freed past the slots, or the raw domain is at work for obj: known already. */
 	if (t->sp && t->is_realloc && addr == t->old && h->sp <= t->sp)
 		return;
-	if (t->freed == addr && h->arg == DOMAIN_RAW) {
+	if (!h->window && t->freed == addr && h->arg == DOMAIN_RAW) {
 		t->freed = 0;
 		return;
 	}

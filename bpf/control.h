@@ -85,6 +85,11 @@ struct predict_cfg {
 	__u32 in_feature_flags;   /* PREDICT_INLINE */
 	__u32 ob_used;            /* pools.used in the state */
 	__u32 po_freeblock;       /* pool_header.freeblock */
+	/* Where the next fresh pool comes from, for calls that find no pool with room; usable_arenas 0: not known. */
+	__u64 usable_arenas;      /* PREDICT_STATIC: address of the pointer; else its offset from usedpools */
+	__u32 ar_pool_address, ar_freepools, ar_nfreepools;
+	__u32 po_szidx;
+	__u32 pool_overhead;
 	__u32 reserved;
 };
 
@@ -112,7 +117,7 @@ struct object_cfg {
 /* One traced process: the value of the targets map. */
 struct target_cfg {
 	__u32 tgid;               /* in the tracer's initial PID namespace */
-	__u32 reserved;
+	__u32 sampled;            /* slots are armed in windows only: struct target_windows holds */
 	struct walk_cfg walk;
 	struct predict_cfg predict;
 	struct object_cfg objects;
@@ -121,6 +126,43 @@ struct target_cfg {
 /* Domains and functions of the allocator tables. */
 enum alloc_domain { DOMAIN_RAW, DOMAIN_MEM, DOMAIN_OBJ, DOMAIN_COUNT };
 enum alloc_function { FN_MALLOC, FN_CALLOC, FN_REALLOC, FN_FREE, FN_COUNT };
+
+/*
+ * Sampled mode: slots are armed for a window at a time, in two groups with windows of their own. The many small blocks come through
+ * mem and obj; large ones, and what is asked of raw itself, end in raw, which is called so seldom that it can be armed far longer.
+ */
+enum window_group { WINDOW_SMALL, WINDOW_LARGE, WINDOW_GROUP_COUNT };
+
+#define SMALL_SIZE_MAX PREDICT_SIZE_MAX
+
+/* A target that allocates does so every few microseconds while it computes; so long without a hit it was idle. */
+#define WINDOW_IDLE_NS 20000
+
+/*
+ * User space opens a window by setting what is its own, then arming. The programs end it: past the deadline, or past hits_max, nothing
+ * is recorded any more, and the watchdog is told to disarm.
+ */
+struct window {
+	__u64 deadline_ns;        /* user space: CLOCK_MONOTONIC */
+	__u64 hits_max;           /* user space */
+	__u64 hits;               /* programs run for this group, entries and returns; zeroed by user space */
+	__u64 run_ns;             /* time spent in them; zeroed by user space */
+	__u64 first_ns;           /* of the first; zeroed by user space */
+	__u64 last_ns, idle_ns;   /* end of the last; the times between two in which its thread slept; zeroed by user space */
+	__u64 last_switches;      /* how often its thread had gone to sleep by then, and which thread: tid << 32 | number; zeroed by user space */
+	__u64 ended_ns;           /* when the programs ended it; 0: they have not */
+};
+
+/* The value of the windows map, one a target, mapped by user space. */
+struct target_windows {
+	struct window group[WINDOW_GROUP_COUNT];
+};
+_Static_assert(sizeof(struct target_windows) % 8 == 0, "mapped by user space");
+
+/* kernel -> watchdog: a window is over, and its slots are still armed. */
+struct window_alarm {
+	__u32 target, group;
+};
 
 /* What stands at a probed site. The first four are enum alloc_function. */
 enum probe_kind {

@@ -183,7 +183,7 @@ static __noinline int emit_new_stack(const struct target_cfg *cfg, __u32 target,
 	struct emit_codes codes = { .cfg = cfg, .walk = walk, .target = target };
 	__u64 hash = walk->hash;
 	__u32 n = walk->count;
-	__u8 one = 1;
+	struct stack_count first = { .blocks = 1 };
 
 	bpf_loop(n, emit_code_of_frame, &codes, 0);
 	if (n > MAX_FRAMES)
@@ -196,7 +196,7 @@ static __noinline int emit_new_stack(const struct target_cfg *cfg, __u32 target,
 		count(target, STAT_LOST_STACK);
 		return -1;
 	}
-	bpf_map_update_elem(&stacks_seen, &hash, &one, BPF_ANY);
+	bpf_map_update_elem(&stacks_seen, &hash, &first, BPF_ANY);
 	count(target, STAT_STACKS);
 	return 0;
 }
@@ -205,6 +205,7 @@ static __noinline int emit_new_stack(const struct target_cfg *cfg, __u32 target,
 static __always_inline __u64 emit_stack_of(const struct target_cfg *cfg, __u32 target, __u64 tstate, struct walk_scratch *walk)
 {
 	struct target_state *state = bpf_map_lookup_elem(&target_states, &target);
+	struct stack_count *seen;
 	__u64 hash;
 
 	if (!tstate || !state) {
@@ -217,7 +218,10 @@ static __always_inline __u64 emit_stack_of(const struct target_cfg *cfg, __u32 t
 	if (!walk->count)
 		return 0;
 	hash = walk->hash;
-	if (!bpf_map_lookup_elem(&stacks_seen, &hash))
+	seen = bpf_map_lookup_elem(&stacks_seen, &hash);
+	if (seen)
+		__sync_fetch_and_add(&seen->blocks, 1);
+	else
 		emit_new_stack(cfg, target, walk);
 	return hash;
 }

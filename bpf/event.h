@@ -55,6 +55,7 @@ _Static_assert(sizeof(struct event_hdr) == 16, "crosses the ring");
 #define EVENT_F_IN_ARENA 16u   /* MMAP, MUNMAP: pymalloc's arena function at work */
 #define EVENT_F_OBJECT 32u     /* ALLOC: an object whose creation was seen (3.13+): time and stack are its creator's */
 #define EVENT_F_DICT 64u       /* ALLOC: and it is a dict, or of a subclass */
+#define EVENT_F_LARGE 128u     /* ALLOC, FREE, sampled mode: through WINDOW_LARGE's slots; a FREE has size and stack, then */
 
 /* A block that outlived the nursery, when it was pushed out by another. time_ns is that of the allocation. */
 struct event_alloc {
@@ -144,9 +145,11 @@ _Static_assert(sizeof(struct event_task) == 24, "crosses the ring");
 	X(OBJ_FREES, "frees of the mem and obj domains", "")                                              \
 	X(CANCELLED, "blocks freed in the nursery", "")                                                   \
 	X(ALLOC_FAILED, "allocations that returned NULL", "")                                             \
+	X(UNPREDICTED, "sampled allocations of unknown address", "")                                      \
 	X(CREATED, "objects created", "")                                                                 \
 	X(RECREATED, "objects created in memory that was not allocated for them", "")                     \
 	X(DESTROYED, "objects destroyed", "")                                                             \
+	X(MAPPINGS, "calls of mmap, munmap, mremap and brk", "")                                          \
 	X(STACKS, "stacks sent", "")                                                                      \
 	X(CODES, "code objects sent", "")                                                                 \
 	X(NO_TSTATE, "events of threads without Python state", "native threads; nothing to do")           \
@@ -175,10 +178,15 @@ struct target_stats {
 	__u64 n[STAT_COUNT];
 };
 
+/* The value of the stacks_seen map, whose key is the id of a stack. */
+struct stack_count {
+	__u64 blocks;   /* allocations seen with it, since it was sent */
+};
+
 /* The nursery: a direct-mapped table that user space maps and reads at report time. A block that sits here is alive. */
 struct nursery_slot {
 	__u64 key;      /* NURSERY_KEY(); 0: empty; 1: being changed */
-	__u64 size;     /* NURSERY_SIZE(), and NURSERY_OBJECT, NURSERY_DICT */
+	__u64 size;     /* NURSERY_SIZE(), and NURSERY_OBJECT, NURSERY_DICT, NURSERY_LARGE */
 	__u64 stack;
 	__u64 time_ns;
 };
@@ -187,9 +195,13 @@ _Static_assert(sizeof(struct nursery_slot) == 32, "mapped by user space");
 /* In the size, whose top bits no allocation can have: the block is an object whose creation was seen, and it is a dict. */
 #define NURSERY_OBJECT (1ull << 63)
 #define NURSERY_DICT (1ull << 62)
-#define NURSERY_SIZE(size) ((size) & ~(NURSERY_OBJECT | NURSERY_DICT))
+/* Sampled mode: it came through the large group's slots. */
+#define NURSERY_LARGE (1ull << 61)
+#define NURSERY_SIZE(size) ((size) & ~(NURSERY_OBJECT | NURSERY_DICT | NURSERY_LARGE))
 /* As they cross. */
-#define NURSERY_FLAGS(size) (((size) & NURSERY_OBJECT ? EVENT_F_OBJECT : 0) | ((size) & NURSERY_DICT ? EVENT_F_DICT : 0))
+#define NURSERY_FLAGS(size)                                                                             \
+	(((size) & NURSERY_OBJECT ? EVENT_F_OBJECT : 0) | ((size) & NURSERY_DICT ? EVENT_F_DICT : 0) | \
+	 ((size) & NURSERY_LARGE ? EVENT_F_LARGE : 0))
 
 #define NURSERY_BUSY 1ull
 #define NURSERY_KEY(target, addr) (((__u64)(target) << 44) | ((__u64)(addr) >> 3))

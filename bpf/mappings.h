@@ -55,6 +55,7 @@ static __always_inline int emit_map(__u16 kind, __u64 addr, __u64 size, __u64 ol
 	t = thread_of(target);
 	if (!t)
 		return 0;
+	count(target, STAT_MAPPINGS);
 	stack = emit_stack(cfg, target, thread_has_gil(t), &t->walk);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
@@ -104,6 +105,7 @@ int leaksnoop_munmap(struct syscall_exit *ctx)
 
 	if (ctx->ret || !mapping_target(&target))
 		return 0;
+	count(target, STAT_MAPPINGS);
 	emit_block(EVENT_MUNMAP, 0, target, ARCH_SYSCALL_ARG1(regs), ARCH_SYSCALL_ARG2(regs), 0, STAT_LOST_OTHER);
 	return 0;
 }
@@ -118,6 +120,7 @@ int leaksnoop_brk(struct syscall_exit *ctx)
 	cfg = mapping_target(&target);
 	if (!cfg)
 		return 0;
+	count(target, STAT_MAPPINGS);
 	t = thread_of(target);
 	if (t)
 		emit_block(EVENT_BRK, mapping_flags(t), target, ctx->ret, 0, emit_stack(cfg, target, thread_has_gil(t), &t->walk), STAT_LOST_OTHER);

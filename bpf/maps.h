@@ -84,6 +84,19 @@ struct {
 	__type(value, struct nursery_slot);
 } nursery SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);          /* set by the session, as targets */
+	__type(key, __u32);
+	__type(value, struct target_windows);
+} windows SEC(".maps");
+
+/* A struct window_alarm each; read by the watchdog. One that is lost is made up for by the deadline. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} alarms SEC(".maps");
 /*
  * Blocks whose object was destroyed, by hash of the block: memory that is about to be freed, or sits in a free list of the interpreter. One
  * forgotten (another wanted its place) costs a FREE record that finds nothing.
@@ -106,7 +119,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1 << 16);
 	__type(key, __u64);
-	__type(value, __u8);
+	__type(value, struct stack_count);
 } stacks_seen SEC(".maps");
 
 /* Code objects sent and not freed since: CODE_KEY(). When it is full, code objects are sent with every new stack. */

@@ -32,8 +32,8 @@ static __always_inline __u64 object_block(const struct object_cfg *cfg, __u64 ob
 	return object;
 }
 
-/* The size of a block of which nothing else is known: that of its pool's class, or the least its type needs. */
-static __always_inline __u64 object_size(const struct object_cfg *cfg, __u64 block, __u64 object, __u64 type)
+/* The size of the class of the pool that holds a block; 0: none does. */
+static __always_inline __u64 object_class_size(const struct object_cfg *cfg, __u64 block)
 {
 	__u64 pool = block & ~((__u64)cfg->pool_size - 1), size;
 	__u32 szidx = 0;
@@ -44,6 +44,16 @@ static __always_inline __u64 object_size(const struct object_cfg *cfg, __u64 blo
 		if (block >= pool + cfg->pool_overhead && (block - pool - cfg->pool_overhead) % size == 0)
 			return size;
 	}
+	return 0;
+}
+
+/* The size of a block of which nothing else is known: that of its pool's class, or the least its type needs. */
+static __always_inline __u64 object_size(const struct object_cfg *cfg, __u64 block, __u64 object, __u64 type)
+{
+	__u64 size = object_class_size(cfg, block);
+
+	if (size)
+		return size;
 	return NURSERY_SIZE(walk_read_u64(type + cfg->tp_basicsize) + (object - block));
 }
 
@@ -76,14 +86,16 @@ static __always_inline void object_created(const struct hit *h, __u64 object)
 	count(h->target, STAT_CREATED);
 	if (nursery_mark_object(h->target, block, flags))
 		return;
+	/* In sampled mode a large block belongs to the large group, whose windows are others. */
+	if (h->window && !object_class_size(cfg, block))
+		return;
 	count(h->target, STAT_RECREATED);
 	if (destroyed_take(h->target, block, &size))
 		size = object_end(h, block);
 	if (!size)
 		size = object_size(cfg, block, object, type);
 	tstate = walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 1);
-	nursery_put(h->target, block, size | flags, emit_stack_of(h->cfg, h->target, tstate, &h->t->walk),
-		    bpf_ktime_get_ns());
+	nursery_put(h->target, block, size | flags, emit_stack_of(h->cfg, h->target, tstate, &h->t->walk), h->now_ns);
 }
 
 static __always_inline void object_destroyed(const struct hit *h, __u64 object)

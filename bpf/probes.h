@@ -14,6 +14,8 @@
 /* Whose probe was hit. Not 0: nobody's; a forked child still carries its parent's breakpoints. */
 static __always_inline int probe_hit(struct pt_regs *ctx, __u64 cookie, struct hit *h)
 {
+	/* First of all: what comes before is not in a window's account. */
+	h->now_ns = bpf_ktime_get_ns();
 	h->target = COOKIE_TARGET(cookie);
 	h->arg = COOKIE_ARG(cookie);
 	h->sp = PT_REGS_SP(ctx);
@@ -21,6 +23,7 @@ static __always_inline int probe_hit(struct pt_regs *ctx, __u64 cookie, struct h
 	if (!h->cfg || h->cfg->tgid != bpf_get_current_pid_tgid() >> 32)
 		return -1;
 	h->t = thread_of(h->target);
+	h->window = h->cfg->sampled ? window_of(h->target, h->arg) : NULL;
 	return h->t ? 0 : -1;
 }
 
@@ -32,7 +35,7 @@ int leaksnoop_entry(struct pt_regs *ctx)
 	__u64 cookie = bpf_get_attach_cookie(ctx);
 	struct hit h;
 
-	if (probe_hit(ctx, cookie, &h))
+	if (probe_hit(ctx, cookie, &h) || (h.window && window_enter(h.window, h.target, h.arg, h.now_ns)))
 		return 0;
 	switch (COOKIE_KIND(cookie)) {
 	case PROBE_MALLOC:
@@ -60,6 +63,8 @@ int leaksnoop_entry(struct pt_regs *ctx)
 		objects_on_event(&h, first, second);
 		break;
 	}
+	if (h.window)
+		window_leave(h.window, h.now_ns);
 	return 0;
 }
 
@@ -71,6 +76,9 @@ int leaksnoop_return(struct pt_regs *ctx)
 
 	if (probe_hit(ctx, cookie, &h))
 		return 0;
+	/* A call that began in its window is recorded even if it ends after it. */
+	if (h.window)
+		__sync_fetch_and_add(&h.window->hits, 1);
 	switch (COOKIE_KIND(cookie)) {
 	case PROBE_MALLOC:
 	case PROBE_CALLOC:
@@ -87,5 +95,7 @@ int leaksnoop_return(struct pt_regs *ctx)
 		alloc_on_fresh(&h, result);
 		break;
 	}
+	if (h.window)
+		window_leave(h.window, h.now_ns);
 	return 0;
 }

@@ -14,6 +14,7 @@ struct pipeline {
 	struct {
 		pid_t pid;
 		struct mappings *mappings;   /* NULL: not followed */
+		struct sampling *sampling;   /* NULL: traced exactly, by the ledger */
 	} targets[MAX_TARGETS];
 	enum pipeline_end end;
 	int exit_code;
@@ -46,6 +47,8 @@ void pipeline_free(struct pipeline *p)
 		return;
 	for (size_t i = 0; i < MAX_TARGETS; i++)
 		mappings_free(p->targets[i].mappings);
+	for (size_t i = 0; i < MAX_TARGETS; i++)
+		sampling_free(p->targets[i].sampling);
 	stacks_free(p->stacks);
 	ledger_free(p->ledger);
 	owners_free(p->owners);
@@ -66,6 +69,23 @@ int pipeline_add_target(struct pipeline *p, uint32_t target, pid_t pid, enum lin
 	return 0;
 }
 
+void pipeline_sample(struct pipeline *p, uint32_t target, struct sampling *sampling)
+{
+	sampling_free(p->targets[target].sampling);
+	p->targets[target].sampling = sampling;
+}
+
+void pipeline_drop_mappings(struct pipeline *p, uint32_t target)
+{
+	mappings_free(p->targets[target].mappings);
+	p->targets[target].mappings = NULL;
+}
+
+struct sampling *pipeline_sampling(struct pipeline *p, uint32_t target)
+{
+	return target < MAX_TARGETS ? p->targets[target].sampling : NULL;
+}
+
 /* The target itself, not a forked child whose slots are still to be restored. */
 static bool is_target(const struct pipeline *p, const struct event_task *e)
 {
@@ -75,15 +95,24 @@ static bool is_target(const struct pipeline *p, const struct event_task *e)
 static int take_alloc(struct pipeline *p, const void *data, size_t size)
 {
 	const struct event_alloc *e = data;
+	struct sampling *sampling = pipeline_sampling(p, e->hdr.target);
 
 	(void)size;
+	if (sampling)
+		return sampling_on_alloc(sampling, e, stacks_find(p->stacks, e->stack));
 	return ledger_on_alloc(p->ledger, e, stacks_find(p->stacks, e->stack));
 }
 
 static int take_free(struct pipeline *p, const void *data, size_t size)
 {
+	const struct event_block *e = data;
+	struct sampling *sampling = pipeline_sampling(p, e->hdr.target);
+
 	(void)size;
-	return ledger_on_free(p->ledger, data);
+	if (!sampling)
+		return ledger_on_free(p->ledger, e);
+	sampling_on_free(sampling, e, e->hdr.flags & EVENT_F_LARGE ? stacks_find(p->stacks, e->stack) : 0);
+	return 0;
 }
 
 static int take_realloc_failed(struct pipeline *p, const void *data, size_t size)
@@ -260,7 +289,7 @@ static void profile_block(void *ctx, uint32_t target, uint64_t addr, const struc
 	const struct profile *profile = ctx;
 
 	if (!owners_take(profile->p->owners, target, addr, block))
-		growth_add_block(profile->growth, block->stack, block->size, block->time_ns, HAND_FIRST);
+		growth_add_blocks(profile->growth, block->stack, block->size, 1, block->time_ns, HAND_FIRST);
 }
 
 void pipeline_add_ledger(struct pipeline *p, struct growth *growth)
@@ -284,7 +313,7 @@ void pipeline_add_nursery(struct pipeline *p, struct growth *growth, uint32_t ta
 
 static void profile_owned(void *ctx, const struct block *block, bool owned)
 {
-	growth_add_block(ctx, block->stack, block->size, block->time_ns, owned ? HAND_FIRST : HAND_SECOND);
+	growth_add_blocks(ctx, block->stack, block->size, 1, block->time_ns, owned ? HAND_FIRST : HAND_SECOND);
 }
 
 static void profile_bare(void *ctx, const struct block *dict)
@@ -304,6 +333,37 @@ struct owners *pipeline_owners(struct pipeline *p)
 	return p->owners;
 }
 
+struct survivor_profile {
+	struct growth *growth;
+	const struct sampling *sampling;
+};
+
+static void profile_survivor(void *ctx, const struct survivor *b)
+{
+	const struct survivor_profile *p = ctx;
+	double blocks = (double)b->weight;
+
+	growth_add_blocks(p->growth, b->stack, (uint64_t)(blocks * b->size), (uint64_t)(blocks + 0.5), b->time_ns,
+			  sampling_is_second_hand(p->sampling, b) ? HAND_SECOND : HAND_FIRST);
+	if (sampling_is_new_dict(p->sampling, b))
+		growth_note_bare(p->growth, b->stack);
+}
+
+void pipeline_add_survivors(struct pipeline *p, struct growth *growth, uint32_t target)
+{
+	struct sampling *sampling = pipeline_sampling(p, target);
+	struct survivor_profile profile = { .growth = growth, .sampling = sampling };
+
+	if (sampling)
+		survivors_visit(sampling_survivors(sampling), profile_survivor, &profile);
+}
+
+struct mapping_profile {
+	struct growth *growth;
+	pipeline_piece_fn fn;
+	void *ctx;
+};
+
 static void profile_mapping(void *ctx, enum mapping_kind kind, uint32_t stack, uint64_t bytes, uint64_t time_ns)
 {
 	static const enum finding_kind findings[] = {
@@ -313,12 +373,24 @@ static void profile_mapping(void *ctx, enum mapping_kind kind, uint32_t stack, u
 		[MAPPING_POOL] = FINDING_python,
 		[MAPPING_ARENA_PAGE] = FINDING_python,
 	};
+	const struct mapping_profile *p = ctx;
 
-	growth_add(ctx, findings[kind], stack, bytes, 1, time_ns);
+	growth_add(p->growth, findings[kind], stack, bytes, 1, time_ns);
+	if (p->fn)
+		p->fn(p->ctx, findings[kind], stack, bytes, time_ns);
 }
 
-void pipeline_add_mappings(struct pipeline *p, struct growth *growth, uint32_t target, const struct mappings_witness *witness)
+void pipeline_add_mappings(struct pipeline *p, struct growth *growth, uint32_t target, const struct mappings_witness *witness,
+			   pipeline_piece_fn fn, void *ctx)
+{
+	struct mapping_profile profile = { growth, fn, ctx };
+
+	if (target < MAX_TARGETS && p->targets[target].mappings)
+		mappings_visit(p->targets[target].mappings, witness, profile_mapping, &profile);
+}
+
+void pipeline_add_arena(struct pipeline *p, uint32_t target, uint64_t addr, uint64_t size)
 {
 	if (target < MAX_TARGETS && p->targets[target].mappings)
-		mappings_visit(p->targets[target].mappings, witness, profile_mapping, growth);
+		mappings_add_arena(p->targets[target].mappings, addr, size);
 }

@@ -44,6 +44,7 @@ struct thread_struct {
 
 struct task_struct {
 	int pid, tgid, exit_code;
+	unsigned long nvcsw;
 	struct mm_struct *mm;
 	struct signal_struct *signal;
 	struct thread_struct thread;

@@ -51,7 +51,7 @@ class Loop:
 
 def under_leaksnoop(loop, frames):
     """(seconds a batch, allocations seen / happened)"""
-    tracer = subprocess.Popen([LEAKSNOOP, "attach", str(loop.process.pid), "--frames", str(frames), "--format", "json", "--top", "1"],
+    tracer = subprocess.Popen([LEAKSNOOP, "attach", str(loop.process.pid), "--mode", "exact", "--frames", str(frames), "--format", "json", "--top", "1"],
                               stdout=subprocess.PIPE, text=True)
     # Armed when a batch takes much longer than before.
     bare = loop.batch()

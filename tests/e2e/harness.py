@@ -230,11 +230,13 @@ def run_leaksnoop(*args, timeout=60, **popen):
 
 
 class Trace:
-    """A leaksnoop attach at work. Use as a context: attached inside (unless wait=False), killed at the end if it still runs."""
+    """A leaksnoop attach at work, in exact mode unless --mode is among the arguments. Use as a context: attached inside (unless
+    wait=False), killed at the end if it still runs."""
 
     def __init__(self, pid, *args, wait=True, timeout=30):
         self.stdout, self.stderr = tempfile.TemporaryFile(), tempfile.TemporaryFile()
-        command = [str(BINARY), "attach", str(pid), *map(str, args)]
+        mode = [] if "--mode" in args else ["--mode", "exact"]
+        command = [str(BINARY), "attach", str(pid), *mode, *map(str, args)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.stdout, stderr=self.stderr)
         self.pid = self.process.pid
         try:

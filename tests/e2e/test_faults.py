@@ -56,7 +56,7 @@ def test_killed_while_armed_elsewhere(some_interpreter):
     with harness.Target(some_interpreter, "busy_threads.py") as target:
         slots = harness.Slots.of(target)
         kill_while_armed(target, slots, harness.repeats(10))
-        report = harness.run_leaksnoop("attach", target.pid, "--duration", 0.2, "--format", "json").report
+        report = harness.run_leaksnoop("attach", target.pid, "--mode", "exact", "--duration", 0.2, "--format", "json").report
         assert report["coverage"]["ratio"] >= 0.999
         assert slots.armed() == []
         target.check_unharmed()
@@ -147,7 +147,7 @@ def test_target_execs(python):
             target.go()
             assert trace.wait(20).report["target"]["pid"] == target.pid
         for _ in harness.repeats(5):
-            result = harness.run_leaksnoop("attach", target.pid, "--format", "json", "--duration", 20)
+            result = harness.run_leaksnoop("attach", target.pid, "--mode", "exact", "--format", "json", "--duration", 20)
             assert result.status in (0, 1), result
             assert result.status == 0 or "error" in result.stderr
         target.wait_done(timeout=60 + execs)

@@ -76,7 +76,8 @@ def leak_line():
 
 
 def attach(target, *args, seconds=3):
-    return harness.run_leaksnoop("attach", target.pid, "--duration", seconds, *args)
+    mode = [] if "--mode" in args else ["--mode", "exact"]
+    return harness.run_leaksnoop("attach", target.pid, "--duration", seconds, *mode, *args)
 
 
 def test_contract_and_leaking_line_first(some_interpreter):

@@ -31,7 +31,7 @@ def read_all(fd, seconds):
 def attach_on_terminal(pid, env=None):
     """(text of the terminal, status) of an attach of 2.5 s whose standard output and error are a terminal."""
     master, slave = pty.openpty()
-    process = subprocess.Popen([str(harness.BINARY), "attach", str(pid), "--duration", "2.5"], stdout=slave, stderr=slave,
+    process = subprocess.Popen([str(harness.BINARY), "attach", str(pid), "--mode", "exact", "--duration", "2.5"], stdout=slave, stderr=slave,
                                env={**os.environ, "TERM": "xterm", **(env or {})})
     os.close(slave)
     text = read_all(master, 20)
@@ -63,7 +63,7 @@ def test_no_color(leaky):
 
 
 def test_no_status_line_without_a_terminal(leaky):
-    result = harness.run_leaksnoop("attach", leaky.pid, "--duration", 1.5)
+    result = harness.run_leaksnoop("attach", leaky.pid, "--mode", "exact", "--duration", 1.5)
     assert result.status == 0
     assert result.stderr == ""
     assert "\x1b" not in result.stdout and "\r" not in result.stdout
@@ -73,7 +73,7 @@ def test_a_reader_that_leaves_does_not_kill_an_armed_tracer(leaky):
     """attach | head: the write fails, the slots are restored all the same."""
     slots = harness.Slots.of(leaky)
     read, write = os.pipe()
-    process = subprocess.Popen([str(harness.BINARY), "attach", str(leaky.pid), "--interval", "0.3"], stdout=write, stderr=subprocess.PIPE)
+    process = subprocess.Popen([str(harness.BINARY), "attach", str(leaky.pid), "--mode", "exact", "--interval", "0.3"], stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     os.close(read)
     assert process.wait(20) == 1

@@ -13,7 +13,7 @@ import harness
 
 
 def check_traced(pid):
-    report = harness.run_leaksnoop("attach", pid, "--duration", 2, "--format", "json").report
+    report = harness.run_leaksnoop("attach", pid, "--mode", "exact", "--duration", 2, "--format", "json").report
     (line,) = harness.keep_lines("leaky_service.py").values()
     assert harness.place_of(report["findings"][0]) == ("leaky_service.py", line)
     return report

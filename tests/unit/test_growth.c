@@ -289,7 +289,7 @@ static void test_findings(void **state)
 	growth_add(g, FINDING_python, 0, 100, 1, 0);
 	growth_add(g, FINDING_native, 0, 50, 1, 0);
 	assert_int_equal(growth_end(g), 0);
-	assert_int_equal(findings_new(g, s, NULL, 2, 4.0, 5000000000ull, true, &f), 0);
+	assert_int_equal(findings_new(g, s, NULL, 2, 4.0, 5000000000ull, true, NULL, &f), 0);
 	finding = findings_get(f, &count);
 	assert_int_equal(count, 2);
 	assert_int_equal(finding[0].n_traceback, 2);
@@ -305,7 +305,7 @@ static void test_findings(void **state)
 	findings_more(f, &more, &bytes);
 	assert_int_equal(more, 2);
 	assert_int_equal(bytes, 150);
-	assert_int_equal(findings_new(g, s, NULL, 0, 0, 0, false, &estimate), 0);
+	assert_int_equal(findings_new(g, s, NULL, 0, 0, 0, false, NULL, &estimate), 0);
 	finding = findings_get(estimate, &count);
 	assert_int_equal(count, 4);
 	assert_int_equal(finding[2].n_traceback, 0);
@@ -329,18 +329,18 @@ static void test_hands(void **state)
 		growth_begin(g, 5000000000ull);
 		growth_know_hands(g, known);
 		for (int i = 0; i < 10; i++) {
-			growth_add_block(g, a, 120, 1, i < 5 ? HAND_FIRST : HAND_SECOND);
+			growth_add_blocks(g, a, 120, 1, 1, i < 5 ? HAND_FIRST : HAND_SECOND);
 			growth_note_bare(g, a);
 		}
 		for (int i = 0; i < 9; i++) {
-			growth_add_block(g, b, 120, 1, i < 4 ? HAND_FIRST : HAND_SECOND);
+			growth_add_blocks(g, b, 120, 1, 1, i < 4 ? HAND_FIRST : HAND_SECOND);
 			growth_note_bare(g, b);
 		}
 		for (int i = 0; i < 5; i++)
 			growth_note_bare(g, b);
 		growth_add(g, FINDING_native, b, 10, 1, 1);
 		assert_int_equal(growth_end(g), 0);
-		assert_int_equal(findings_new(g, s, NULL, 0, 4.0, 5000000000ull, true, &f), 0);
+		assert_int_equal(findings_new(g, s, NULL, 0, 4.0, 5000000000ull, true, NULL, &f), 0);
 		finding = findings_get(f, &count);
 		assert_int_equal(count, 3);
 		assert_true(finding[0].live_blocks == 10 && finding[1].live_blocks == 9);

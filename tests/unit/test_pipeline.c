@@ -124,7 +124,7 @@ static void profile(struct stream *s)
 {
 	growth_begin(s->growth, 1000);
 	pipeline_add_ledger(s->p, s->growth);
-	pipeline_add_mappings(s->p, s->growth, 0, NULL);
+	pipeline_add_mappings(s->p, s->growth, 0, NULL, NULL, NULL);
 	assert_int_equal(growth_end(s->growth), 0);
 }
 
@@ -306,8 +306,8 @@ static void test_targets(void **state)
 	send_task(s, EVENT_EXIT, 0, PID, 0);
 	assert_int_equal(pipeline_end(s->p, NULL), PIPELINE_RUNS);
 	growth_begin(s->growth, 1);
-	pipeline_add_mappings(s->p, s->growth, 1, NULL);
-	pipeline_add_mappings(s->p, s->growth, UINT32_MAX, NULL);
+	pipeline_add_mappings(s->p, s->growth, 1, NULL, NULL, NULL);
+	pipeline_add_mappings(s->p, s->growth, UINT32_MAX, NULL, NULL, NULL);
 	assert_int_equal(growth_end(s->growth), 0);
 	pipeline_free(NULL);
 }

@@ -38,6 +38,7 @@ static const struct report_frame frames[] = {
 	{ .file = "/srv/app/f.py", .function = "<module>", .line = 6 },
 };
 
+static const struct report_survival survival[] = { { 0.1, 0.75 }, { 1, 0.5 } };
 static const struct report_type types[] = { { "Entry", 10240, 1258291 }, { "str", 10240, 11639193 } };
 static const struct report_step steps[] = {
 	{ "module", "app.cache", 0x7f12345678a0 }, { "dict", "CACHE", 0x7f1234567900 },
@@ -49,16 +50,17 @@ static const struct report_holder holder = {
 static const struct report_finding findings[] = {
 	{
 		.kind = FINDING_python, .confidence = 0.97, .bytes_per_second = { 419840, 419840, 419840 },
+		.allocations_per_second = 512.5, .survival = survival, .n_survival = 2,
 		.blocks_per_second = { 341.25, 341.25, 341.25 }, .live_bytes = 12897484, .live_blocks = 10240,
 		.delta_bytes = 12897484, .delta_blocks = 10240, .age_seconds = 29.1, .first_hand = 1, .traceback = frames,
 		.n_traceback = 10, .types = types, .n_types = 2, .holder = &holder,
 	}, {
-		.kind = FINDING_python, .confidence = NAN, .bytes_per_second = { 1200, 900, 1500 },
+		.kind = FINDING_python, .confidence = NAN, .allocations_per_second = NAN, .bytes_per_second = { 1200, 900, 1500 },
 		.blocks_per_second = { 0.03, 0.02, 0.04 }, .live_bytes = 36864, .live_blocks = 1, .delta_bytes = -512,
 		.delta_blocks = -1, .age_seconds = 125, .first_hand = 0, .likelier = &frames[2],
 		.traceback = frames + 1, .n_traceback = 2, .truncated = true,
 	}, {
-		.kind = FINDING_mmap, .confidence = NAN, .bytes_per_second = UNKNOWN_RATE, .blocks_per_second = UNKNOWN_RATE,
+		.kind = FINDING_mmap, .confidence = NAN, .allocations_per_second = NAN, .bytes_per_second = UNKNOWN_RATE, .blocks_per_second = UNKNOWN_RATE,
 		.live_bytes = 1 << 20, .live_blocks = 1, .delta_bytes = 1 << 20, .delta_blocks = 1, .age_seconds = NAN,
 		.first_hand = -1,
 	},
@@ -81,7 +83,7 @@ static struct report ordinary(void)
 {
 	struct report r = {
 		.target = { .pid = 4242, .python = "3.11.2", .cmdline = cmdline }, .start = { 1795262031, 42000000 }, .seconds = 30,
-		.mode = "exact", .armed_seconds = 29.9, .group_by = "line", .memory = &memory, .verdict = &verdict,
+		.mode = "exact", .armed_seconds = 29.9, .overhead_ratio = NAN, .group_by = "line", .memory = &memory, .verdict = &verdict,
 		.findings = findings, .n_findings = 3, .n_findings_more = 31, .more_bytes = 1153434,
 	};
 
@@ -102,12 +104,12 @@ static struct report unknown(void)
 	static const struct report_verdict no_verdict = { VERDICT_unknown, NAN, NULL };
 	static const struct report_frame no_frame = { .line = 0 };
 	static const struct report_finding no_finding = {
-		.confidence = NAN, .bytes_per_second = UNKNOWN_RATE, .blocks_per_second = UNKNOWN_RATE,
+		.confidence = NAN, .allocations_per_second = NAN, .bytes_per_second = UNKNOWN_RATE, .blocks_per_second = UNKNOWN_RATE,
 		.live_bytes = REPORT_UNKNOWN, .live_blocks = REPORT_UNKNOWN, .age_seconds = NAN, .first_hand = -1,
 		.traceback = &no_frame, .n_traceback = 1,
 	};
 	struct report r = {
-		.target = { .pid = 1 }, .seconds = NAN, .armed_seconds = NAN, .memory = &no_memory, .verdict = &no_verdict,
+		.target = { .pid = 1 }, .seconds = NAN, .armed_seconds = NAN, .overhead_ratio = NAN, .memory = &no_memory, .verdict = &no_verdict,
 		.findings = &no_finding, .n_findings = 1,
 	};
 
@@ -131,7 +133,7 @@ static struct report hostile(void)
 	static const struct report_step step = { HOSTILE, HOSTILE, UINT64_MAX };
 	static const struct report_holder held = { HOSTILE, HOSTILE, UINT64_MAX - 1, INFINITY, &step, 1 };
 	static const struct report_finding finding = {
-		.kind = FINDING_native, .confidence = INFINITY, .bytes_per_second = { 1e300, -1e300, INFINITY },
+		.kind = FINDING_native, .confidence = INFINITY, .allocations_per_second = INFINITY, .bytes_per_second = { 1e300, -1e300, INFINITY },
 		.blocks_per_second = { 1e300, 0, 0 }, .live_bytes = UINT64_MAX - 1, .live_blocks = UINT64_MAX - 1,
 		.delta_bytes = INT64_MIN, .delta_blocks = INT64_MIN, .age_seconds = 1e300, .first_hand = 1, .traceback = frame,
 		.n_traceback = 2, .types = &type, .n_types = 1, .holder = &held,

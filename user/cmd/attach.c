@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -22,12 +24,20 @@
 /* The ring is emptied this often; the kernel wakes us earlier when it fills up. */
 #define DRAIN_MS 20
 
+/* Sampled mode, per cent. */
+#define BUDGET_DEFAULT 2.0
+#define INTERVAL_DEFAULT 10.0
+
 static const struct option_row rows[] = {
 	OPTION(struct attach_opts, duration, DURATION, 'd', "duration", "S", NULL, "stop after this time; default: run until Ctrl-C"),
-	OPTION(struct attach_opts, interval, DURATION, 'i', "interval", "S", NULL, "a report every S, with what changed since the one before"),
-	OPTION(struct attach_opts, mode, CHOICE, 'm', "mode", NULL, "exact",
-	       "exact: every allocation; passive: new pools, arenas and mappings only, nothing is written into the target",
-	       .choices = "exact|passive"),
+	OPTION(struct attach_opts, interval, DURATION, 'i', "interval", "S", NULL, "a report every S, with what changed since the one before; sampled without --duration: 10"),
+	OPTION(struct attach_opts, mode, CHOICE, 'm', "mode", NULL, "sampled",
+	       "sampled: allocations in short windows at random times; exact: every allocation; passive: new pools, arenas and mappings only, "
+	       "nothing is written into the target",
+	       .choices = "sampled|exact|passive"),
+	OPTION(struct attach_opts, budget, DOUBLE, 'b', "budget", "PERCENT", NULL,
+	       "how much slower the target may become; default of sampled mode: 2; exact mode falls back to sampled when it costs more",
+	       .min = 0.01, .max = 100),
 	OPTION(struct attach_opts, frames, INT, 0, "frames", "N", "25", "frames of a traceback", .min = 1, .max = MAX_FRAMES),
 	OPTION(struct attach_opts, group_by, CHOICE, 'g', "group-by", NULL, "line", "what one finding is", .choices = "line|file|traceback"),
 	OPTION(struct attach_opts, include, STRINGS, 0, "include", "GLOB", NULL, "only where the innermost frame's file matches"),
@@ -43,11 +53,17 @@ static const struct option_row rows[] = {
 	{ 0 }
 };
 
+double attach_budget(const struct attach *a)
+{
+	return (a->opts->budget > 0 ? a->opts->budget : BUDGET_DEFAULT) / 100;
+}
+
 static void attach_close(struct attach *a)
 {
-	tracee_free(a->tracee);
+	history_free(a->history);
 	growth_free(a->growth);
 	pipeline_free(a->pipeline);
+	tracee_free(a->tracee);
 	source_free(a->source);
 	session_free(a->session);
 	strv_free(a->cmdline);
@@ -89,7 +105,7 @@ static int open_output(struct attach *a, struct err *err)
 	if (!a->out)
 		return err_set(err, -errno, "cannot write %s: %s", a->opts->output, strerror(errno));
 	term_inspect(fileno(a->out), &term);
-	a->style = (struct report_style){ .colours = term.colours, .width = term.width, .pretty = a->opts->interval == 0 };
+	a->style = (struct report_style){ .colours = term.colours, .width = term.width, .pretty = a->interval == 0 };
 	return 0;
 }
 
@@ -114,14 +130,20 @@ static int open_tables(struct attach *a, struct err *err)
 
 static int attach_open(struct attach *a, struct err *err)
 {
+	/* Exact mode with a budget may have to fall back. */
+	bool sampled = a->mode == TRACE_SAMPLED || (a->mode == TRACE_EXACT && a->opts->budget > 0);
 	struct session_options session = {
-		.max_targets = 1,
+		/* One more, to measure on ourselves what a hit costs. */
+		.max_targets = 2,
 		.ring_bytes = a->opts->ring_size,
-		.nursery_slots = SESSION_NURSERY_SLOTS_DEFAULT,
+		/* A window holds few blocks, and the table is gone through after each. */
+		.nursery_slots = a->mode == TRACE_SAMPLED ? SESSION_NURSERY_SLOTS_SAMPLED : SESSION_NURSERY_SLOTS_DEFAULT,
+		.sampled = sampled,
 		.perf_uprobes = a->opts->perf_uprobes,
 	};
 	struct tracee_options tracee = {
-		.mode = (enum trace_mode)a->opts->mode,
+		.mode = a->mode,
+		.budget = attach_budget(a),
 		.max_frames = (uint32_t)a->opts->frames,
 		.emulated = kernel_emulated(),
 	};
@@ -136,9 +158,9 @@ static int attach_open(struct attach *a, struct err *err)
 		r = session_new(&session, pipeline_on_event, a->pipeline, &a->session, err);
 	if (r)
 		return r;
-	r = session_trace_mappings(a->session, a->opts->mode == TRACE_PASSIVE, err);
+	r = session_trace_mappings(a->session, a->mode == TRACE_PASSIVE, err);
 	a->no_mappings = r != 0;
-	if (r && a->opts->mode == TRACE_PASSIVE)
+	if (r && a->mode == TRACE_PASSIVE)
 		return r;
 	proc_cmdline_read(a->pid, &a->cmdline);
 	proc_container(a->pid, &a->container);
@@ -188,6 +210,8 @@ static int attach_start(struct attach *a, struct err *err)
 	r = follow_mappings(a, &mappings);
 	if (!r)
 		r = pipeline_add_target(a->pipeline, tracee_target(a->tracee), a->pid, linetable_kind_of(version), mappings);
+	if (!r && a->mode == TRACE_SAMPLED)
+		r = attach_sample_begin(a);
 	if (tracee_objects(a->tracee) == OBJECTS_SEEN)
 		owners_set_table_size(pipeline_owners(a->pipeline), dict_keys_free_list_size(tracee_python(a->tracee)));
 	a->start_ns = clock_mono_ns(&clock_real);
@@ -237,7 +261,7 @@ static int attach_due(struct attach_loop *l, uint64_t now_ns)
 			clear_status();
 		read_coverage(a);
 		r = attach_report(a);
-		l->next_report_ns += (uint64_t)(a->opts->interval * 1e9);
+		l->next_report_ns += (uint64_t)(a->interval * 1e9);
 	}
 	if (l->status && now_ns >= l->next_status_ns) {
 		uint64_t events;
@@ -251,6 +275,18 @@ static int attach_due(struct attach_loop *l, uint64_t now_ns)
 	return r;
 }
 
+/* How long the loop may sleep. */
+static struct timespec attach_timeout(const struct attach *a)
+{
+	uint64_t now_ns = clock_mono_ns(&clock_real), next_ns = now_ns + DRAIN_MS * 1000000ull, due_ns = UINT64_MAX;
+
+	if (tracee_windows(a->tracee))
+		due_ns = windows_next_ns(tracee_windows(a->tracee));
+	if (due_ns < next_ns)
+		next_ns = due_ns > now_ns ? due_ns : now_ns;
+	return (struct timespec){ .tv_nsec = (long)(next_ns - now_ns) };
+}
+
 /* Until a signal, the end of the time, or of the target. */
 static int attach_loop(struct attach_loop *l)
 {
@@ -262,13 +298,18 @@ static int attach_loop(struct attach_loop *l)
 			{ .fd = l->pid_fd, .events = POLLIN },
 			{ .fd = session_epoll_fd(a->session), .events = POLLIN },
 		};
+		struct timespec timeout = attach_timeout(a);
 		uint64_t now_ns;
 		int r;
 
-		if (poll(fds, 3, DRAIN_MS) < 0 && errno != EINTR)
+		if (ppoll(fds, 3, &timeout, NULL) < 0 && errno != EINTR)
 			return -errno;
 		r = session_drain(a->session);
-		if (r < 0)
+		if (r >= 0 && a->mode == TRACE_SAMPLED)
+			r = attach_sample_step(a);
+		else if (r >= 0 && a->mode == TRACE_EXACT && a->opts->budget > 0)
+			r = attach_obey_budget(a);
+		if (r < 0 && r != -ESRCH)
 			return r;
 		if (fds[0].revents)
 			return 0;
@@ -298,8 +339,8 @@ static int attach_loop_run(struct attach *a, int signal_fd)
 	l.next_status_ns = a->start_ns + 1000000000ull;
 	if (a->opts->duration > 0)
 		l.stop_ns = a->start_ns + (uint64_t)(a->opts->duration * 1e9);
-	if (a->opts->interval > 0)
-		l.next_report_ns = a->start_ns + (uint64_t)(a->opts->interval * 1e9);
+	if (a->interval > 0)
+		l.next_report_ns = a->start_ns + (uint64_t)(a->interval * 1e9);
 	r = attach_loop(&l);
 	if (l.status)
 		clear_status();
@@ -339,6 +380,11 @@ static int run(const void *opts, int argc, char **argv, struct err *err)
 	int r, loop;
 
 	(void)argc;
+	a.mode = (enum trace_mode)a.opts->mode;
+	a.interval = a.opts->interval;
+	/* A trace without an end says now and then what it has found. */
+	if (a.mode == TRACE_SAMPLED && !(a.opts->duration > 0) && !(a.interval > 0))
+		a.interval = INTERVAL_DEFAULT;
 	r = option_pid(argv[0], &a.pid, err);
 	if (!r)
 		r = attach_open(&a, err);

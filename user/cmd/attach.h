@@ -5,6 +5,7 @@
 #include "cmd/options.h"
 #include "diagnose/coverage.h"
 #include "diagnose/growth.h"
+#include "diagnose/history.h"
 #include "diagnose/source.h"
 #include "pipeline.h"
 #include "report/report.h"
@@ -14,6 +15,7 @@
 
 struct attach_opts {
 	double duration, interval, min_age;   /* seconds; 0: none */
+	double budget;                        /* per cent; 0: not given */
 	int mode, group_by, format;           /* choices */
 	int frames, top;
 	struct strings include, exclude;
@@ -29,6 +31,8 @@ struct attach {
 	struct tracee *tracee;
 	struct pipeline *pipeline;
 	struct growth *growth;
+	struct history *history;                   /* sampled mode; else NULL */
+	uint64_t windows;                          /* closed so far */
 	struct source *source;
 	struct coverage coverage;
 	int pagemap;                               /* of the target's address space at the attach */
@@ -39,9 +43,28 @@ struct attach {
 	char **cmdline;
 	char *container;
 	struct proc_memory memory, memory_start;   /* last known; at the start */
+	double interval;                           /* seconds between reports; 0: one at the end */
+	enum trace_mode mode;                      /* now: exact mode may have fallen back */
+	double fell_back_s;                        /* when, in seconds after the start; 0: it did not */
+	double exact_cost;                         /* what exact mode cost then, share of the target's time */
 	bool no_mappings;                          /* the kernel cannot tell of mmap and brk */
+	uint64_t mappings_seen, mappings_ns;       /* calls at the last look, and when that was */
+	int looks_over;                            /* in a row, at which something cost more than it may */
+	double trap_ns;                            /* exact mode with a budget: what a hit costs; and at the last look: */
+	uint64_t budget_ns, budget_hits, budget_cpu_ns;
+	double mappings_dropped;                   /* calls a second for which they are not followed any more; 0: they are */
+	int error;                                 /* of a window's end */
 	bool gone;                                 /* exited, or runs another program */
 };
+
+/* The share of its time by which the target may become slower. */
+double attach_budget(const struct attach *a);
+
+/* Sampled mode: makes the tables; then, again and again, what is due. -ESRCH: the target is gone. */
+int attach_sample_begin(struct attach *a);
+int attach_sample_step(struct attach *a);
+/* Exact mode with a budget: falls back to sampled mode when it costs more. */
+int attach_obey_budget(struct attach *a);
 
 /* Draws a report of what is known now and writes it to a->out. The coverage is that of the last coverage_read(), which must have been made
  * while the slots were armed. */

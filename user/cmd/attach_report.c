@@ -2,13 +2,17 @@
 /* From the tables of a running attach to a struct report: what is known, and a note on everything that limits it. */
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/fmt.h"
 #include "base/strbuf.h"
 #include "cmd/attach.h"
+#include "diagnose/estimates.h"
 #include "diagnose/findings.h"
+#include "diagnose/verdict.h"
 #include "interp/dict_keys.h"
 #include "interp/obmalloc.h"
 #include "target/pagemap.h"
@@ -63,6 +67,93 @@ static int pool_alive(void *ctx, uint64_t addr, uint32_t size_class)
 	return obmalloc_pool_alive(tracee_python(a->tracee), RADDR(addr), size_class);
 }
 
+/* What sampled mode finds out beyond what is alive. */
+struct diagnosis {
+	const struct attach *a;
+	struct estimates_piece *pieces;
+	size_t n_pieces, cap_pieces;
+	struct estimates_allocs *allocs;
+	size_t n_allocs, cap_allocs;
+	struct estimates *estimates;
+	struct verdict verdict;
+	struct report_verdict report;
+};
+
+static void diagnosis_clear(struct diagnosis *d)
+{
+	free(d->pieces);
+	free(d->allocs);
+	estimates_free(d->estimates);
+}
+
+/* One that does not fit in memory is missing from the ranking, not from the report. */
+static void take_piece(void *ctx, enum finding_kind kind, uint32_t stack, uint64_t bytes, uint64_t time_ns)
+{
+	struct diagnosis *d = ctx;
+
+	if (d->n_pieces == d->cap_pieces) {
+		size_t cap = d->cap_pieces ? d->cap_pieces * 2 : 256;
+		void *pieces = reallocarray(d->pieces, cap, sizeof(*d->pieces));
+
+		if (!pieces)
+			return;
+		d->pieces = pieces;
+		d->cap_pieces = cap;
+	}
+	d->pieces[d->n_pieces++] = (struct estimates_piece){ kind, stack, bytes, time_ns };
+}
+
+static void take_stack(void *ctx, uint64_t id, uint64_t blocks)
+{
+	struct diagnosis *d = ctx;
+	uint32_t stack = stacks_peek(pipeline_stacks(d->a->pipeline), id);
+
+	if (!stack)
+		return;
+	if (d->n_allocs == d->cap_allocs) {
+		size_t cap = d->cap_allocs ? d->cap_allocs * 2 : 1024;
+		void *allocs = reallocarray(d->allocs, cap, sizeof(*d->allocs));
+
+		if (!allocs)
+			return;
+		d->allocs = allocs;
+		d->cap_allocs = cap;
+	}
+	d->allocs[d->n_allocs++] = (struct estimates_allocs){ stack, blocks };
+}
+
+/* What one thing seen in a window stands for, on average. */
+static double mean_weight(const struct attach *a)
+{
+	double hits = 0, weighted = 0;
+
+	for (int i = 0; i < WINDOW_GROUP_COUNT; i++) {
+		struct window_totals totals = windows_totals(tracee_windows(a->tracee), (enum window_group)i);
+
+		hits += (double)totals.hits;
+		weighted += totals.weighted_hits;
+	}
+	return hits > 0 ? weighted / hits : NAN;
+}
+
+/* What the windows cost, of the time since the attach that the target computed for itself. */
+static double overhead(const struct attach *a, double seconds)
+{
+	double spent = 0, own = windows_load(tracee_windows(a->tracee)) * seconds;
+
+	for (int i = 0; i < WINDOW_GROUP_COUNT; i++)
+		spent += windows_totals(tracee_windows(a->tracee), (enum window_group)i).overhead_s;
+	return own > spent ? spent / own : NAN;
+}
+
+static int note_arena(void *ctx, raddr_t addr, uint64_t size)
+{
+	struct attach *a = ctx;
+
+	pipeline_add_arena(a->pipeline, tracee_target(a->tracee), addr.v, size);
+	return 0;
+}
+
 static void read_dicts(void *ctx, uint32_t target, const uint64_t *blocks, size_t count, uint64_t (*ret_keys)[OWNERS_KEYS])
 {
 	const struct attach *a = ctx;
@@ -77,17 +168,105 @@ static bool objects_are_seen(const struct attach *a)
 	return tracee_objects(a->tracee) == OBJECTS_SEEN;
 }
 
-static int profile(struct attach *a, uint64_t now_ns)
+static int profile(struct attach *a, uint64_t now_ns, struct diagnosis *d)
 {
 	struct mappings_witness witness = { .ctx = a, .resident = resident, .pool_alive = pool_alive };
 
 	growth_begin(a->growth, now_ns);
-	growth_know_hands(a->growth, objects_are_seen(a));
-	pipeline_add_ledger(a->pipeline, a->growth);
-	session_nursery(a->session, add_nursery, a);
-	pipeline_add_owned(a->pipeline, a->growth, a->gone ? NULL : read_dicts, a);
-	pipeline_add_mappings(a->pipeline, a->growth, tracee_target(a->tracee), a->gone ? NULL : &witness);
+	growth_know_hands(a->growth, a->mode == TRACE_SAMPLED || objects_are_seen(a));
+	if (a->mode == TRACE_SAMPLED) {
+		pipeline_add_survivors(a->pipeline, a->growth, tracee_target(a->tracee));
+	} else {
+		pipeline_add_ledger(a->pipeline, a->growth);
+		session_nursery(a->session, add_nursery, a);
+		pipeline_add_owned(a->pipeline, a->growth, a->gone ? NULL : read_dicts, a);
+	}
+	/* In sampled mode no probe stands at the arena functions: the arenas' mappings are told apart by the allocator's own list. */
+	if (a->mode == TRACE_SAMPLED && !a->gone)
+		obmalloc_visit_arenas(tracee_python(a->tracee), note_arena, a);
+	pipeline_add_mappings(a->pipeline, a->growth, tracee_target(a->tracee), a->gone ? NULL : &witness, take_piece, d);
 	return growth_end(a->growth);
+}
+
+static int diagnose(struct attach *a, uint64_t now_ns, struct diagnosis *d)
+{
+	struct sampling *sampling = pipeline_sampling(a->pipeline, tracee_target(a->tracee));
+	struct window_totals small = windows_totals(tracee_windows(a->tracee), WINDOW_SMALL);
+	struct estimates_input in = {
+		.growth = a->growth,
+		.survivors = sampling_survivors(sampling),
+		.sampling = sampling,
+		.history = a->history,
+		.start_ns = a->start_ns,
+		.now_ns = now_ns,
+		.windows = a->windows,
+		.pieces = d->pieces,
+		.n_pieces = d->n_pieces,
+		.distortion = small.armed_s > 0 ? small.overhead_s / small.armed_s : 0,
+	};
+	int r;
+
+	d->a = a;
+	session_stacks(a->session, take_stack, d);
+	in.allocs = d->allocs;
+	in.n_allocs = d->n_allocs;
+	in.allocs_weight = mean_weight(a);
+	r = estimates_new(&in, &d->estimates);
+	return r ?: estimates_rank(d->estimates, a->growth);
+}
+
+/* "app.py:41", for the verdict's sentence. */
+static void name_of(const struct attach *a, const struct growth_group *g, char *buf, size_t size)
+{
+	const struct stacks *stacks = pipeline_stacks(a->pipeline);
+	const struct stack *stack = stacks_get(stacks, g->stack);
+	const struct frame *f = stack->count ? stacks_frame(stacks, stack->frames[0]) : NULL;
+	const char *file = f ? stacks_str(stacks, f->file) : "?", *slash = strrchr(file, '/');
+
+	snprintf(buf, size, "%s:%d", slash ? slash + 1 : file, f && f->line > 0 ? f->line : 0);
+}
+
+static void judge(const struct attach *a, double seconds, struct diagnosis *d)
+{
+	struct evidence e = { .seconds = seconds, .process_age = NAN, .growth = estimates_total(d->estimates) };
+	const struct estimate *top;
+	char name[256];
+
+	e.points = history_points(a->history, &e.n_points);
+	e.strongest.trend = TREND_UNKNOWN;
+	e.strongest.allocated = NAN;
+	e.strongest.age = estimates_age(d->estimates);
+	for (size_t i = 0; i < growth_count(a->growth) && !e.strongest.name; i++) {
+		top = estimates_get(d->estimates, i);
+		if (growth_get(a->growth, i)->kind != FINDING_python || !top->aged)
+			continue;
+		name_of(a, growth_get(a->growth, i), name, sizeof(name));
+		e.strongest.name = name;
+		e.strongest.growth = top->bytes;
+		/* In bytes, as if all its blocks were like those kept. */
+		if (top->gross_blocks > 0)
+			e.strongest.allocated = top->allocated * top->gross_bytes / top->gross_blocks;
+		e.strongest.trend = top->trend;
+		e.strongest.counted = top->counted;
+		e.strongest.survivors = (double)top->aged;
+	}
+	d->verdict = verdict_of(&e);
+	d->report = (struct report_verdict){ d->verdict.kind, d->verdict.confidence, d->verdict.why };
+}
+
+/* What sampling had to do without. */
+static void note_sampling(const struct attach *a, struct notes *n)
+{
+	const struct sampling *sampling = pipeline_sampling(a->pipeline, tracee_target(a->tracee));
+	uint64_t evicted = survivors_evicted(sampling_survivors(sampling)), failed = 0;
+
+	for (int i = 0; i < WINDOW_GROUP_COUNT; i++)
+		failed += windows_totals(tracee_windows(a->tracee), (enum window_group)i).failed;
+	if (evicted)
+		note(n, "%s sampled blocks were evicted from a full table; those that stayed count for them", fmt_count(evicted).s);
+	if (failed)
+		note(n, "%s windows could not be opened: the program has a hook of its own over the allocator (tracemalloc?)",
+		     fmt_count(failed).s);
 }
 
 static void note_allocator(const struct attach *a, struct notes *n)
@@ -96,10 +275,20 @@ static void note_allocator(const struct attach *a, struct notes *n)
 
 	if (slots->allocator != ALLOCATOR_PYMALLOC || slots->debug_hooks || slots->tracemalloc)
 		note(n, "allocator: %s", slots->text);
-	if (a->opts->mode == TRACE_PASSIVE)
+	if (a->mode == TRACE_PASSIVE)
 		note(n, "passive: lines are those that asked for fresh %spages, in steps of %s; blocks that fit into what was there are not seen",
 		     tracee_sees_pools(a->tracee) ? "pools and " : "",
 		     fmt_size(tracee_sees_pools(a->tracee) ? obmalloc_pool_size(tracee_python(a->tracee)) : 4096).s);
+	if (a->fell_back_s > 0)
+		note(n, "exact mode made the process some %.0f %% slower, over the budget of %s %%: sampled since %s after the attach",
+		     100 * a->exact_cost, fmt_ratio(100 * attach_budget(a)).s, fmt_duration(a->fell_back_s).s);
+	if (a->mappings_dropped > 0)
+		note(n, "mmap and brk are not followed any more: %s calls of them a second cost more than the budget allows",
+		     fmt_count((uint64_t)a->mappings_dropped).s);
+	if (a->mode == TRACE_SAMPLED)
+		note_sampling(a, n);
+	if (a->mode == TRACE_SAMPLED && tracee_unseen(a->tracee))
+		note(n, "frees are not seen in windows: this build has no place where they could be armed; memory tells what is freed");
 	if (a->no_mappings)
 		note(n, "mmap and brk are not followed: this kernel has no system call tracepoints");
 	if (tracee_restored(a->tracee))
@@ -187,16 +376,23 @@ static void fill_memory(struct attach *a, double seconds, struct report_memory *
 static void fill_coverage(struct attach *a, struct report *r, struct report_loss *losses, struct notes *notes)
 {
 	a->coverage.replaced = ledger_replaced(pipeline_ledger(a->pipeline));
-	if (coverage_missed(&a->coverage) == UINT64_MAX && a->opts->mode == TRACE_EXACT)
+	if (coverage_missed(&a->coverage) == UINT64_MAX && a->mode == TRACE_EXACT)
 		note(notes, "coverage rests on our own counters: the allocator's count of live blocks could not be read");
 	r->coverage.seen = coverage_seen(&a->coverage);
 	r->coverage.happened = coverage_happened(&a->coverage);
 	r->coverage.dropped = coverage_dropped(&a->coverage);
 	r->coverage.ratio = coverage_ratio(&a->coverage);
-	if (a->opts->mode == TRACE_PASSIVE) {
+	if (a->mode == TRACE_PASSIVE) {
 		/* Single allocations are not looked at: how many happened is not known. */
 		r->coverage.seen = r->coverage.happened = REPORT_UNKNOWN;
 		r->coverage.ratio = NAN;
+	}
+	if (a->mode == TRACE_SAMPLED) {
+		/* Of what happened outside the windows only an estimate is known. */
+		double happened = (double)coverage_seen(&a->coverage) * mean_weight(a);
+
+		r->coverage.happened = isfinite(happened) ? (uint64_t)happened : REPORT_UNKNOWN;
+		r->coverage.ratio = happened > 0 ? (double)r->coverage.seen / happened : NAN;
 	}
 	r->coverage.unresolved_frames = stacks_unresolved(pipeline_stacks(a->pipeline));
 	coverage_losses(&a->coverage, losses);
@@ -206,8 +402,9 @@ static void fill_coverage(struct attach *a, struct report *r, struct report_loss
 
 int attach_report(struct attach *a)
 {
-	static const char *const groups[] = { "line", "file", "traceback" }, *const modes[] = { "exact", "passive" };
+	static const char *const groups[] = { "line", "file", "traceback" }, *const modes[] = { "sampled", "exact", "passive" };
 	_cleanup_(findings_freep) struct findings *findings = NULL;
+	_cleanup_(diagnosis_clear) struct diagnosis d = { 0 };
 	_cleanup_(notes_free) struct notes notes = { 0 };
 	struct report_loss losses[STAT_COUNT - STAT_LOST_FIRST];
 	uint64_t now_ns = clock_mono_ns(&clock_real);
@@ -217,16 +414,19 @@ int attach_report(struct attach *a)
 		.target = { a->pid, python_version(tracee_python(a->tracee)), (const char *const *)a->cmdline, a->container },
 		.start = a->start_wall,
 		.seconds = seconds,
-		.mode = modes[a->opts->mode],
+		.mode = modes[a->mode],
 		.armed_seconds = tracee_armed_seconds(a->tracee),
+		.overhead_ratio = NAN,
 		.group_by = groups[a->opts->group_by],
 	};
 	int error;
 
-	error = profile(a, now_ns);
+	error = profile(a, now_ns, &d);
+	if (!error && a->history)
+		error = diagnose(a, now_ns, &d);
 	if (!error)
 		error = findings_new(a->growth, pipeline_stacks(a->pipeline), a->source, (size_t)a->opts->top, seconds, now_ns,
-				     a->opts->mode == TRACE_EXACT, &findings);
+				     a->mode == TRACE_EXACT, d.estimates, &findings);
 	if (error)
 		return error;
 	r.findings = findings_get(findings, &r.n_findings);
@@ -235,6 +435,11 @@ int attach_report(struct attach *a)
 	fill_coverage(a, &r, losses, &notes);
 	fill_memory(a, seconds, &memory);
 	r.memory = &memory;
+	if (a->history) {
+		r.overhead_ratio = overhead(a, seconds);
+		judge(a, seconds, &d);
+		r.verdict = &d.report;
+	}
 	note_allocator(a, &notes);
 	note_objects(a, &notes);
 	note_children(a, seconds, &notes);

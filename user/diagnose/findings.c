@@ -11,6 +11,7 @@ struct findings {
 	size_t more;
 	uint64_t more_bytes;
 	struct report_frame likelier;   /* file NULL: nobody knows */
+	struct report_survival (*survival)[SURVIVOR_AGE_COUNT];   /* of each finding */
 };
 
 static void fill_frame(const struct stacks *stacks, struct source *source, const struct frame *f, struct report_frame *ret)
@@ -44,6 +45,7 @@ static int fill_finding(const struct growth_group *g, const struct stacks *stack
 	*ret = (struct report_finding){
 		.kind = g->kind,
 		.confidence = NAN,
+		.allocations_per_second = NAN,
 		.bytes_per_second = rate((double)g->live_bytes, seconds, exact),
 		.blocks_per_second = rate((double)g->live_blocks, seconds, exact),
 		.live_bytes = g->live_bytes,
@@ -59,6 +61,38 @@ static int fill_finding(const struct growth_group *g, const struct stacks *stack
 	return 0;
 }
 
+static void fill_survival(const struct estimate *e, double seconds, struct report_survival *survival, struct report_finding *f)
+{
+	static const double ages[SURVIVOR_AGE_COUNT] = {
+#define X(age) age,
+		SURVIVOR_AGES(X)
+#undef X
+	};
+
+	for (int i = 0; i < SURVIVOR_AGE_COUNT && ages[i] < seconds; i++)
+		survival[f->n_survival++] = (struct report_survival){ ages[i], e->alive[i] };
+	f->survival = survival;
+	if (e->n_types) {
+		f->types = e->types;
+		f->n_types = e->n_types;
+	}
+	f->allocations_per_second = e->allocated;
+}
+
+static void fill_estimate(const struct estimate *e, struct report_finding *f)
+{
+	if (f->kind == FINDING_python && !e->aged) {
+		/* Nothing of it has reached the age: it may all be gone in a moment. */
+		f->bytes_per_second = f->blocks_per_second = (struct report_estimate){ NAN, NAN, NAN };
+		f->confidence = 0;
+		return;
+	}
+	f->bytes_per_second = e->bytes;
+	f->blocks_per_second = e->blocks;
+	/* How sure it is that it grows at all: the distance of the lower bound from nothing. */
+	f->confidence = e->bytes.estimate > 0 ? fmin(fmax(e->bytes.low / e->bytes.estimate, 0), 1) : 0;
+}
+
 /* Second-hand blocks are key tables of dicts: the line whose dicts are without one is who uses them. */
 static void fill_likelier(const struct growth *growth, const struct stacks *stacks, struct source *source, struct report_frame *ret)
 {
@@ -70,7 +104,7 @@ static void fill_likelier(const struct growth *growth, const struct stacks *stac
 }
 
 int findings_new(const struct growth *growth, const struct stacks *stacks, struct source *source, size_t top, double seconds,
-		 uint64_t now_ns, bool exact, struct findings **ret_findings)
+		 uint64_t now_ns, bool exact, const struct estimates *estimates, struct findings **ret_findings)
 {
 	_cleanup_(findings_freep) struct findings *f = calloc(1, sizeof(*f));
 	size_t n = growth_count(growth);
@@ -80,7 +114,8 @@ int findings_new(const struct growth *growth, const struct stacks *stacks, struc
 	if (top && n > top)
 		n = top;
 	f->findings = calloc(n + 1, sizeof(*f->findings));
-	if (!f->findings)
+	f->survival = calloc(n + 1, sizeof(*f->survival));
+	if (!f->findings || !f->survival)
 		return -ENOMEM;
 	fill_likelier(growth, stacks, source, &f->likelier);
 	for (; f->count < n; f->count++) {
@@ -90,6 +125,10 @@ int findings_new(const struct growth *growth, const struct stacks *stacks, struc
 
 		if (r)
 			return r;
+		if (estimates)
+			fill_estimate(estimates_get(estimates, f->count), finding);
+		if (estimates && finding->kind == FINDING_python)
+			fill_survival(estimates_get(estimates, f->count), seconds, f->survival[f->count], finding);
 		if (finding->first_hand == 0 && f->likelier.file)
 			finding->likelier = &f->likelier;
 	}
@@ -107,6 +146,7 @@ void findings_free(struct findings *f)
 	for (size_t i = 0; i < f->count; i++)
 		free((void *)f->findings[i].traceback);
 	free(f->findings);
+	free(f->survival);
 	free(f);
 }
 

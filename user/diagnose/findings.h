@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "base/cleanup.h"
+#include "diagnose/estimates.h"
 #include "diagnose/growth.h"
 #include "diagnose/source.h"
 #include "diagnose/model.h"
@@ -12,9 +13,9 @@
 struct findings;
 
 /* The top groups as findings; strings belong to stacks and source, which must outlive them. top 0: all. source may be NULL. seconds: the
- * window, for rates. estimate: the numbers come from samples or pages, so the rates have no exact bounds. */
+ * window, for rates. exact: every allocation was seen, so the rates are what they are. estimates: of sampled mode, in growth's order; else NULL. */
 int findings_new(const struct growth *growth, const struct stacks *stacks, struct source *source, size_t top, double seconds,
-		 uint64_t now_ns, bool exact, struct findings **ret_findings);
+		 uint64_t now_ns, bool exact, const struct estimates *estimates, struct findings **ret_findings);
 void findings_free(struct findings *findings);
 DEFINE_CLEANUP(struct findings, findings_free)
 

@@ -25,7 +25,7 @@ struct growth {
 	struct map64 *index;       /* group key -> index into groups + 1 */
 	struct map64 *before;      /* group key -> struct before: of the last report */
 	struct growth_group *groups;
-	uint64_t *keys, *heaviest; /* of each group */
+	uint64_t *heaviest;        /* of each group, while they are made */
 	size_t count, cap;
 	uint64_t filtered_bytes, total_bytes;
 	bool knows_hands;
@@ -60,7 +60,6 @@ void growth_free(struct growth *g)
 	map64_free(g->index);
 	map64_free(g->before);
 	free(g->groups);
-	free(g->keys);
 	free(g->heaviest);
 	free(g);
 }
@@ -113,12 +112,12 @@ void growth_add(struct growth *g, enum finding_kind kind, uint32_t stack, uint64
 	sum_add(g, kind, stack, bytes, blocks, time_ns);
 }
 
-void growth_add_block(struct growth *g, uint32_t stack, uint64_t bytes, uint64_t time_ns, enum growth_hand hand)
+void growth_add_blocks(struct growth *g, uint32_t stack, uint64_t bytes, uint64_t blocks, uint64_t time_ns, enum growth_hand hand)
 {
-	struct sum *sum = sum_add(g, FINDING_python, stack, bytes, 1, time_ns);
+	struct sum *sum = sum_add(g, FINDING_python, stack, bytes, blocks, time_ns);
 
 	if (sum && hand == HAND_SECOND)
-		sum->second_blocks++;
+		sum->second_blocks = plus(sum->second_blocks, blocks);
 }
 
 void growth_note_bare(struct growth *g, uint32_t stack)
@@ -169,20 +168,17 @@ static uint64_t group_key(const struct growth *g, enum finding_kind kind, uint32
 static int group_room(struct growth *g)
 {
 	size_t cap = g->cap ? g->cap * 2 : 256;
-	void *groups, *keys, *heaviest;
+	void *groups, *heaviest;
 
 	if (g->count < g->cap)
 		return 0;
 	groups = reallocarray(g->groups, cap, sizeof(*g->groups));
 	if (groups)
 		g->groups = groups;
-	keys = reallocarray(g->keys, cap, sizeof(*g->keys));
-	if (keys)
-		g->keys = keys;
 	heaviest = reallocarray(g->heaviest, cap, sizeof(*g->heaviest));
 	if (heaviest)
 		g->heaviest = heaviest;
-	if (!groups || !keys || !heaviest)
+	if (!groups || !heaviest)
 		return -ENOMEM;
 	g->cap = cap;
 	return 0;
@@ -204,8 +200,7 @@ static int group_add(struct growth *g, enum finding_kind kind, uint32_t stack, c
 		return -ENOMEM;
 	if (fresh) {
 		*index = g->count++;
-		g->groups[*index] = (struct growth_group){ .kind = kind, .stack = stack, .oldest_ns = sum->oldest_ns };
-		g->keys[*index] = key;
+		g->groups[*index] = (struct growth_group){ .kind = kind, .stack = stack, .oldest_ns = sum->oldest_ns, .key = key };
 		g->heaviest[*index] = 0;
 	}
 	group = &g->groups[*index];
@@ -233,9 +228,9 @@ static int group_deltas(struct growth *g)
 	if (r)
 		return r;
 	for (size_t i = 0; i < g->count; i++) {
-		const struct before *before = map64_get(g->before, g->keys[i]);
+		const struct before *before = map64_get(g->before, g->groups[i].key);
 		struct growth_group *group = &g->groups[i];
-		struct before *b = map64_put(now, g->keys[i], NULL);
+		struct before *b = map64_put(now, g->groups[i].key, NULL);
 
 		if (!b) {
 			map64_free(now);
@@ -279,6 +274,17 @@ static int compare_groups(const void *pa, const void *pb, void *ctx)
 	return r ? r : (a->kind > b->kind) - (a->kind < b->kind);
 }
 
+/* From a group's key to its rank, now that they are ranked. */
+static void index_ranks(struct growth *g)
+{
+	for (size_t i = 0; i < g->count; i++) {
+		size_t *rank = map64_get(g->index, g->groups[i].key);
+
+		if (rank)
+			*rank = i;
+	}
+}
+
 int growth_end(struct growth *g)
 {
 	const struct sum *sum;
@@ -300,7 +306,29 @@ int growth_end(struct growth *g)
 		r = group_deltas(g);
 	if (!r && g->count)
 		qsort_r(g->groups, g->count, sizeof(*g->groups), compare_groups, g);
+	index_ranks(g);
 	return r;
+}
+
+size_t growth_rank_of(const struct growth *g, enum finding_kind kind, uint32_t stack)
+{
+	const size_t *rank = map64_get(g->index, group_key(g, kind, stack));
+
+	return rank ? *rank : SIZE_MAX;
+}
+
+int growth_reorder(struct growth *g, const size_t *ranks)
+{
+	struct growth_group *groups = calloc(g->cap + 1, sizeof(*groups));
+
+	if (!groups)
+		return -ENOMEM;
+	for (size_t i = 0; i < g->count; i++)
+		groups[i] = g->groups[ranks[i]];
+	free(g->groups);
+	g->groups = groups;
+	index_ranks(g);
+	return 0;
 }
 
 size_t growth_count(const struct growth *g)

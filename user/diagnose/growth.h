@@ -36,6 +36,7 @@ struct growth_group {
 	uint64_t live_bytes, live_blocks;
 	int64_t delta_bytes, delta_blocks;  /* since the report before */
 	uint64_t oldest_ns;         /* CLOCK_MONOTONIC */
+	uint64_t key;               /* growth.c's own */
 	uint64_t second_blocks;     /* of the live blocks, those that came from a free list by way of another line */
 	uint64_t bare_dicts;        /* dicts of which it is not known that the same lines made their key table */
 };
@@ -47,16 +48,21 @@ void growth_free(struct growth *growth);
 DEFINE_CLEANUP(struct growth, growth_free)
 
 void growth_begin(struct growth *growth, uint64_t now_ns);
-/* Objects are seen at first hand (3.13+), so that what growth_add_block() is told of hands can be believed. At first: not. */
+/* Objects are seen at first hand (3.13+), so that what growth_add_blocks() is told of hands can be believed. At first: not. */
 void growth_know_hands(struct growth *growth, bool known);
 /* Bytes alive that stack allocated at time_ns. Younger than min_age_ns: ignored. */
 void growth_add(struct growth *growth, enum finding_kind kind, uint32_t stack, uint64_t bytes, uint64_t blocks, uint64_t time_ns);
-/* One block of Python's allocator. */
-void growth_add_block(struct growth *growth, uint32_t stack, uint64_t bytes, uint64_t time_ns, enum growth_hand hand);
-/* A dict that was added by growth_add_block() and has a key table that is charged to nobody, or to another line. */
+/* Blocks of Python's allocator. */
+void growth_add_blocks(struct growth *growth, uint32_t stack, uint64_t bytes, uint64_t blocks, uint64_t time_ns, enum growth_hand hand);
+/* A dict that was added by growth_add_blocks() and has a key table that is charged to nobody, or to another line. */
 void growth_note_bare(struct growth *growth, uint32_t stack);
 /* Groups, filters and ranks. */
 int growth_end(struct growth *growth);
+
+/* The rank of the group that a stack's pieces of this kind went to; SIZE_MAX: none (filtered, or too young). */
+size_t growth_rank_of(const struct growth *growth, enum finding_kind kind, uint32_t stack);
+/* Ranks anew: what had rank ranks[i] gets rank i. ranks is a permutation of all. */
+int growth_reorder(struct growth *growth, const size_t *ranks);
 
 size_t growth_count(const struct growth *growth);
 const struct growth_group *growth_get(const struct growth *growth, size_t rank);

@@ -60,10 +60,18 @@ enum finding_kind {
 #undef X
 };
 
+/* Of what was allocated, how much is still alive at an age. */
+struct report_survival {
+	double age_seconds, alive;    /* alive: 0..1 */
+};
+
 struct report_finding {
 	enum finding_kind kind;
 	double confidence;            /* 0..1, NAN unknown */
 	struct report_estimate bytes_per_second, blocks_per_second;
+	double allocations_per_second;      /* blocks, kept or not; NAN unknown */
+	const struct report_survival *survival;   /* sampled mode; else NULL */
+	size_t n_survival;
 	uint64_t live_bytes, live_blocks;   /* allocated since the attach and alive */
 	int64_t delta_bytes, delta_blocks;  /* since the report before; on the first, since the attach */
 	double age_seconds;           /* of its oldest block; NAN unknown */
@@ -122,6 +130,7 @@ struct report {
 	double seconds;                /* attach to this report */
 	const char *mode;              /* "exact", "passive", "sampled" */
 	double armed_seconds;
+	double overhead_ratio;         /* what tracing cost, of the target's own time; NAN unknown */
 	const char *group_by;          /* "line", "file", "traceback" */
 
 	struct {

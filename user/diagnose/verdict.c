@@ -17,6 +17,7 @@
 /* Every threshold, and why it is where it is. */
 #define LEAK_FLOOR 100.0 /* bytes a second: 8 MiB a day, which no service notices before its next release */
 #define LEAK_SURVIVORS 8.0 /* blocks: fewer are also seen when a line keeps nothing for long but is seen at bad times */
+#define COUNTED_SURVIVORS 2.0 /* where the heap's count of a size and type rises beyond chance: they need only say whose it is */
 #define LEAK_EXPLAINS 0.1 /* of what the counters grow by: a line that grows by less is not the reason */
 #define LEAK_CONTRADICTED 0.25 /* of the line's lowest growth: counters whose highest growth is less deny it */
 #define MASKED_SURVIVORS 30.0 /* under a sawtooth the counters prove nothing, so the survivors must by themselves */
@@ -105,8 +106,11 @@ static bool piles_up(const struct judge *j)
 {
 	const struct report_estimate *g = &j->e->strongest.growth;
 
-	return j->e->strongest.name && j->e->strongest.trend == TREND_RISING && is_estimate(g) && g->low > 0 &&
-	       g->estimate >= LEAK_FLOOR && j->e->strongest.survivors >= LEAK_SURVIVORS;
+	if (!j->e->strongest.name || j->e->strongest.trend != TREND_RISING || !is_estimate(g) || g->estimate < LEAK_FLOOR)
+		return false;
+	if (j->e->strongest.counted)
+		return j->e->strongest.survivors >= COUNTED_SURVIVORS;
+	return g->low > 0 && j->e->strongest.survivors >= LEAK_SURVIVORS;
 }
 
 /* The counters: blocks or bytes rise to the end. */

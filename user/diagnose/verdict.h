@@ -11,6 +11,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "diagnose/model.h"
@@ -38,6 +39,7 @@ struct evidence {
 		struct report_estimate growth; /* bytes a second */
 		double allocated; /* bytes a second, kept or not; NAN unknown */
 		enum trend_kind trend; /* of what it has kept */
+		bool counted; /* the growth is the heap's own count; survivors only say whose it is */
 		double survivors; /* blocks seen that lived to be this old: */
 		double age; /* seconds */
 	} strongest;

@@ -11,10 +11,11 @@
 #include "../bpf/control.h"
 #include "interp/python_impl.h"
 
-#define FIRST_MINOR 13
 #define SLOTS 8                /* PyDict_MINSIZE */
 #define USABLE (SLOTS * 2 / 3)
-#define UNICODE_ENTRY 16       /* PyDictUnicodeEntry: key and value */
+#define UNICODE_MINOR 11
+#define UNICODE_ENTRY 16       /* PyDictUnicodeEntry: key and value (3.11+) */
+#define ENTRY 24               /* PyDictKeyEntry: hash, key, value */
 #define BATCH 256
 
 /* ma_keys without the two words before the GC head, and with them. */
@@ -27,9 +28,9 @@ uint64_t dict_keys_free_list_size(const struct python *python)
 {
 	const struct layout *l = &python->layout;
 
-	if (l->minor < FIRST_MINOR || l->dk_indices == NO_OFFSET)
+	if (l->dk_indices == NO_OFFSET)
 		return 0;
-	return l->dk_indices + SLOTS + USABLE * UNICODE_ENTRY;
+	return l->dk_indices + SLOTS + USABLE * (l->minor < UNICODE_MINOR ? ENTRY : UNICODE_ENTRY);
 }
 
 static void read_batch(const struct python *python, const uint64_t *blocks, size_t count, uint64_t (*ret_keys)[2])

@@ -4,7 +4,7 @@
 
 #include "interp/python.h"
 
-/* Bytes requested for a key table of 8 slots with str keys, the kind that PyDictKeys' free list keeps (3.13+); 0: not known. */
+/* Bytes requested for a key table of 8 slots with str keys, the kind that the free list of key tables keeps (any keys, up to 3.10); 0: not known. */
 uint64_t dict_keys_free_list_size(const struct python *python);
 
 /*

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "interp/obmalloc.h"
 #include "interp/python_impl.h"
 #include "interp/slots_impl.h"
 #include "interp/slots_x86.h"
@@ -68,6 +69,28 @@ int slots_new_pool(const struct python *python, const struct slots *slots, raddr
 			continue;
 		*ret_fn = RADDR(insns[i].target);
 		*ret_class_arg = python->layout.obmalloc_place == OBMALLOC_STATIC ? 0 : 1;
+		return 0;
+	}
+	return n < 0 ? (int)n : -ENOENT;
+}
+
+/* It begins with the test whether there is a usable arena: the first variable that holds null or an entry of the array of arenas. */
+int slots_usable_arenas(const struct python *python, raddr_t new_pool, raddr_t *ret_variable)
+{
+	struct code_insn insns[HEAD_INSNS];
+	ssize_t n;
+
+	if (python->layout.obmalloc_place != OBMALLOC_STATIC)
+		return -ENOENT;
+	n = code_decode(python->image, new_pool, insns, HEAD_INSNS);
+	for (ssize_t i = 0; i < n; i++) {
+		raddr_t entry;
+
+		if (insns[i].op != CODE_LOAD_ABS || insns[i].size != 8 || rmem_ptr(python->mem, RADDR(insns[i].target), &entry) < 0)
+			continue;
+		if (entry.v && obmalloc_arenas_hold(python, entry) != 1)
+			continue;
+		*ret_variable = RADDR(insns[i].target);
 		return 0;
 	}
 	return n < 0 ? (int)n : -ENOENT;

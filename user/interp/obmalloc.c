@@ -314,8 +314,25 @@ int obmalloc_predict_cfg(const struct python *python, struct predict_cfg *ret_cf
 		.in_feature_flags = l->in_feature_flags,
 		.ob_used = l->ob_used,
 		.po_freeblock = l->po_freeblock,
+		.usable_arenas = l->ob_usable_arenas == NO_OFFSET ? 0 : l->ob_usable_arenas - l->ob_used,
+		.ar_pool_address = l->ar_pool_address,
+		.ar_freepools = l->ar_freepools,
+		.ar_nfreepools = l->ar_nfreepools,
+		.po_szidx = l->po_szidx,
+		.pool_overhead = l->pool_overhead,
 	};
 	return 0;
+}
+
+int obmalloc_arenas_hold(const struct python *python, raddr_t entry)
+{
+	struct obmalloc_state state;
+	ssize_t n = obmalloc_states(python, &state, 1);
+
+	if (n <= 0)
+		return n < 0 ? (int)n : -ENOENT;
+	return entry.v >= state.arenas.v && (entry.v - state.arenas.v) % python->layout.ar_size == 0 &&
+	       (entry.v - state.arenas.v) / python->layout.ar_size < state.maxarenas;
 }
 
 /* Does the arena that the pool names hold it? */

@@ -34,6 +34,8 @@ int obmalloc_visit_pools(const struct python *python, obmalloc_pool_fn fn, void 
 uint64_t obmalloc_pool_size(const struct python *python);   /* bytes, of this build */
 /* Where small blocks will come from, for the BPF side. -ENOENT: no pymalloc, or no state of it found yet. */
 int obmalloc_predict_cfg(const struct python *python, struct predict_cfg *ret_cfg);
+/* Is this the address of an entry of the (first) array of arena_objects? 1 yes, 0 no, negative errno. */
+int obmalloc_arenas_hold(const struct python *python, raddr_t entry);
 /* The usedpools array of the state that interp uses (for predicting addresses), and arena/pool size. */
 int obmalloc_usedpools(const struct python *python, raddr_t interp, raddr_t *ret_usedpools);
 /* Is the pool that holds addr still in use for the given size class? 1 yes, 0 no, negative errno. */

@@ -53,3 +53,5 @@ int slots_read(const struct python *python, struct slots *ret_slots, struct err 
 /* allocate_from_new_pool (entry), found from _PyObject_Malloc's direct calls; null with -ENOENT where it is inlined (3.8) or the
  * allocator is not pymalloc. *ret_class_arg: which argument register holds the size class (0 rdi, 1 rsi). */
 int slots_new_pool(const struct python *python, const struct slots *slots, raddr_t *ret_fn, int *ret_class_arg);
+/* The static variable usable_arenas (<= 3.11), as the code of allocate_from_new_pool loads it. -ENOENT: later versions keep it in the state. */
+int slots_usable_arenas(const struct python *python, raddr_t new_pool, raddr_t *ret_variable);

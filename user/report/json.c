@@ -2,7 +2,7 @@
 /*
  * leaksnoop.report/1. Keys stand in the order of the contract, all of them in
  * every report: what is not known is null. Fields beyond the first contract:
- * window.group_by, coverage.losses, more, and of a finding age_seconds,
+ * window.group_by, window.overhead_ratio, coverage.losses, more, and of a finding age_seconds,
  * delta_bytes, delta_blocks and truncated.
  *
  *     {"schema": "leaksnoop.report/1", "target": {"pid": 4242, "python": "3.11.2", ...}, "window": {...}, ...}
@@ -83,6 +83,7 @@ static json_t *window_json(struct builder *b, const struct report *report)
 	set(b, object, "seconds", real(report->seconds));
 	set(b, object, "mode", json_text(report->mode));
 	set(b, object, "armed_seconds", real(report->armed_seconds));
+	set(b, object, "overhead_ratio", real(report->overhead_ratio));
 	set(b, object, "group_by", json_text(report->group_by));
 	return object;
 }
@@ -235,6 +236,23 @@ static json_t *holder_json(struct builder *b, const struct report_holder *holder
 	return object;
 }
 
+static json_t *survival_json(struct builder *b, const struct report_finding *finding)
+{
+	json_t *array;
+
+	if (!finding->survival)
+		return json_null();
+	array = json_array();
+	for (size_t i = 0; i < finding->n_survival; i++) {
+		json_t *object = json_object();
+
+		set(b, object, "age_seconds", real(finding->survival[i].age_seconds));
+		set(b, object, "alive", real(finding->survival[i].alive));
+		push(b, array, object);
+	}
+	return array;
+}
+
 static json_t *finding_json(struct builder *b, const struct report_finding *finding, size_t rank)
 {
 	static const char *const kinds[] = {
@@ -249,6 +267,8 @@ static json_t *finding_json(struct builder *b, const struct report_finding *find
 	set(b, object, "confidence", real(finding->confidence));
 	set(b, object, "bytes_per_second", estimate_json(b, &finding->bytes_per_second));
 	set(b, object, "blocks_per_second", estimate_json(b, &finding->blocks_per_second));
+	set(b, object, "allocations_per_second", real(finding->allocations_per_second));
+	set(b, object, "survival", survival_json(b, finding));
 	set(b, object, "live_bytes", number(finding->live_bytes));
 	set(b, object, "live_blocks", number(finding->live_blocks));
 	set(b, object, "delta_bytes", json_integer(finding->delta_bytes));

@@ -104,11 +104,46 @@ static void header(struct out *out, const struct report *report)
 	say(out, "\n");
 }
 
+static bool is_sampled(const struct report *report)
+{
+	return report->mode && !strcmp(report->mode, "sampled");
+}
+
+/* sampled 151,798 of about 4,210,000 allocations (3.6 %), at a cost of 1.3 % of the process's time */
+static void sample(struct out *out, const struct report *report)
+{
+	say(out, "sampled %s", fmt_count(report->coverage.seen).s);
+	if (report->coverage.happened != REPORT_UNKNOWN)
+		say(out, " of about %s allocations", fmt_count(report->coverage.happened).s);
+	else
+		say(out, " allocations");
+	if (isfinite(report->coverage.ratio))
+		say(out, " (%.2g %%)", 100 * report->coverage.ratio);
+	if (isfinite(report->overhead_ratio))
+		say(out, ", at a cost of %.2g %% of the process's time", 100 * report->overhead_ratio);
+	colour(out, PLAIN);
+	say(out, "\n");
+}
+
+static void notes(struct out *out, const struct report *report)
+{
+	for (size_t i = 0; report->coverage.notes && report->coverage.notes[i]; i++) {
+		say(out, "  note: ");
+		fmt_escape(&out->buf, report->coverage.notes[i], LINE_COLUMNS);
+		say(out, "\n");
+	}
+}
+
 static void coverage(struct out *out, const struct report *report)
 {
-	bool low = isfinite(report->coverage.ratio) && report->coverage.ratio < 0.999;
+	bool sampled = is_sampled(report), low = !sampled && isfinite(report->coverage.ratio) && report->coverage.ratio < 0.999;
 
 	colour(out, low ? YELLOW : DIM);
+	if (sampled) {
+		sample(out, report);
+		notes(out, report);
+		return;
+	}
 	say(out, "coverage %s", isfinite(report->coverage.ratio) ? fmt_ratio(report->coverage.ratio).s : "not known");
 	if (report->coverage.happened != REPORT_UNKNOWN)
 		say(out, " (%s of %s allocations)", fmt_count(report->coverage.seen).s,
@@ -119,11 +154,7 @@ static void coverage(struct out *out, const struct report *report)
 		say(out, ": what was not seen is missing below");
 	colour(out, PLAIN);
 	say(out, "\n");
-	for (size_t i = 0; report->coverage.notes && report->coverage.notes[i]; i++) {
-		say(out, "  note: ");
-		fmt_escape(&out->buf, report->coverage.notes[i], LINE_COLUMNS);
-		say(out, "\n");
-	}
+	notes(out, report);
 }
 
 static void verdict(struct out *out, const struct report_verdict *v)
@@ -161,7 +192,35 @@ static void rates(struct out *out, const struct report_finding *f)
 		say(out, ", %s", fmt_rate_count(blocks->estimate).s);
 }
 
-static void finding_head(struct out *out, const struct report_finding *f, size_t rank)
+/* #1  +138 KiB/s (+130 KiB/s to +147 KiB/s), +1,129/s of 1,130/s allocated; about 1715 KiB live in 14,007 blocks, oldest 24.6 s */
+static void estimate_head(struct out *out, const struct report_finding *f)
+{
+	const struct report_estimate *bytes = &f->bytes_per_second;
+
+	if (isfinite(bytes->estimate))
+		say(out, "%s", fmt_rate_bytes(bytes->estimate).s);
+	else
+		say(out, "growth not known yet");
+	if (isfinite(bytes->low) && isfinite(bytes->high) && bytes->low != bytes->high)
+		say(out, " (%s to %s)", fmt_rate_bytes(bytes->low).s, fmt_rate_bytes(bytes->high).s);
+	colour(out, PLAIN);
+	if (isfinite(f->blocks_per_second.estimate))
+		say(out, ", %s", fmt_rate_count(f->blocks_per_second.estimate).s);
+	if (isfinite(f->allocations_per_second))
+		say(out, " of %s allocated", fmt_rate_count(f->allocations_per_second).s + 1);
+	say(out, "; about %s live in %s block%s", fmt_size(f->live_bytes).s, fmt_count(f->live_blocks).s, f->live_blocks == 1 ? "" : "s");
+}
+
+static void exact_head(struct out *out, const struct report_finding *f)
+{
+	say(out, "%s live in %s block%s", fmt_size(f->live_bytes).s, fmt_count(f->live_blocks).s, f->live_blocks == 1 ? "" : "s");
+	colour(out, PLAIN);
+	if (f->live_bytes != REPORT_UNKNOWN && f->delta_bytes != (int64_t)f->live_bytes)
+		say(out, ", %s since the last report", fmt_size_signed(f->delta_bytes).s);
+	rates(out, f);
+}
+
+static void finding_head(struct out *out, const struct report_finding *f, size_t rank, bool sampled)
 {
 	static const char *const kinds[] = {
 #define X(id) #id,
@@ -170,12 +229,11 @@ static void finding_head(struct out *out, const struct report_finding *f, size_t
 	};
 
 	colour(out, BOLD);
-	say(out, "#%zu  %s live in %s block%s", rank, fmt_size(f->live_bytes).s, fmt_count(f->live_blocks).s,
-	    f->live_blocks == 1 ? "" : "s");
-	colour(out, PLAIN);
-	if (f->live_bytes != REPORT_UNKNOWN && f->delta_bytes != (int64_t)f->live_bytes)
-		say(out, ", %s since the last report", fmt_size_signed(f->delta_bytes).s);
-	rates(out, f);
+	say(out, "#%zu  ", rank);
+	if (sampled)
+		estimate_head(out, f);
+	else
+		exact_head(out, f);
 	if (isfinite(f->age_seconds))
 		say(out, ", oldest %s", fmt_duration(f->age_seconds).s);
 	if (f->kind != FINDING_python)
@@ -270,7 +328,7 @@ static void findings(struct out *out, const struct report *report)
 		const struct report_finding *f = &report->findings[i];
 
 		say(out, "\n");
-		finding_head(out, f, i + 1);
+		finding_head(out, f, i + 1, is_sampled(report));
 		traceback(out, f, all);
 		if (f->first_hand == 0)
 			second_hand(out, f);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -108,6 +109,47 @@ int proc_memory_read(pid_t pid, struct proc_memory *ret_memory)
 	if (r < 0)
 		return r;
 	*ret_memory = memory;
+	return 0;
+}
+
+int proc_counters_read(pid_t pid, struct proc_counters *ret_counters)
+{
+	_cleanup_(freep) char *text = NULL;
+	struct proc_counters c = { 0 };
+	size_t len;
+	int r;
+
+	r = procfile_read(pid, "status", TEXT_MAX, &text, &len);
+	if (r < 0)
+		return r;
+	for (char *line = text, *next; line; line = next) {
+		uint64_t kib;
+
+		next = strchr(line, '\n');
+		if (next)
+			*next++ = '\0';
+		if (sscanf(line, "VmHWM: %" SCNu64, &kib) == 1)
+			c.highwater_bytes = kib * 1024;
+		else if (sscanf(line, "VmRSS: %" SCNu64, &kib) == 1)
+			c.rss_bytes = kib * 1024;
+		else if (sscanf(line, "RssAnon: %" SCNu64, &kib) == 1)
+			c.anon_bytes = kib * 1024;
+	}
+	*ret_counters = c;
+	return 0;
+}
+
+int proc_cpu_read(pid_t pid, uint64_t *ret_ns)
+{
+	struct timespec ts;
+	clockid_t clock;
+	int r = clock_getcpuclockid(pid, &clock);
+
+	if (r)
+		return -r;
+	if (clock_gettime(clock, &ts))
+		return errno == EINVAL ? -ESRCH : -errno;
+	*ret_ns = (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 	return 0;
 }
 

@@ -21,6 +21,13 @@ struct proc_memory {
 int proc_stat_read(pid_t pid, struct proc_stat *ret_stat);
 int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat);
 int proc_memory_read(pid_t pid, struct proc_memory *ret_memory);
+/* What the kernel counts anyway (status): cheap, and no lock is held for long. Unknown fields are 0. */
+struct proc_counters {
+	uint64_t rss_bytes, anon_bytes, highwater_bytes;
+};
+int proc_counters_read(pid_t pid, struct proc_counters *ret_counters);
+/* Processor time so far, all threads, nanoseconds; as of the last scheduler tick. */
+int proc_cpu_read(pid_t pid, uint64_t *ret_ns);
 /* RSS alone, from statm: cheap enough for every second. */
 int proc_rss_read(pid_t pid, uint64_t *ret_bytes);
 /* argv as a NULL-terminated array, owned by the caller (strv_free). Bounded: at most 4096 arguments, 1 MiB. */

@@ -131,6 +131,31 @@ int arming_add(struct arming *arming, raddr_t table, enum alloc_function fn, rad
 	return 0;
 }
 
+_Static_assert(sizeof(struct arming) <= ARMING_PACKED_MAX, "fits an order to the watchdog");
+
+size_t arming_pack(const struct arming *arming, void *buf, size_t size, int *ret_fd)
+{
+	if (size < sizeof(*arming))
+		return 0;
+	memcpy(buf, arming, sizeof(*arming));
+	*ret_fd = arming->mem;
+	return sizeof(*arming);
+}
+
+int arming_unpack(const void *buf, size_t size, int fd, struct arming **ret_arming)
+{
+	struct arming *a = size == sizeof(*a) ? malloc(sizeof(*a)) : NULL;
+
+	if (!a) {
+		closep(&fd);
+		return size == sizeof(*a) ? -ENOMEM : -EINVAL;
+	}
+	memcpy(a, buf, sizeof(*a));
+	a->mem = fd;
+	*ret_arming = a;
+	return 0;
+}
+
 int arming_add_empty(struct arming *arming, raddr_t slot, raddr_t alias)
 {
 	if (arming->count >= ARM_MAX)
@@ -195,7 +220,7 @@ static int slots_restore(int mem, const struct arming *arming)
 
 		if (r < 0)
 			result = r == -EIO ? -ESRCH : r;
-		else if (r == 0 && !is_empty_at_rest(s))
+		else if (r == 0 && !is_empty_at_rest(s) && !slot_holds(mem, s->slot, s->function))
 			hook_restore(mem, s);
 	}
 	return result;
@@ -205,6 +230,11 @@ int arming_disarm(struct arming *arming)
 {
 	arming->armed = false;
 	return slots_restore(arming->mem, arming);
+}
+
+bool arming_is_empty(const struct arming *arming)
+{
+	return !arming->count;
 }
 
 bool arming_is_armed(const struct arming *arming)

@@ -41,6 +41,13 @@ int arming_arm(struct arming *arming, struct err *err);
 /* Restores every slot that holds its alias; leaves what somebody else put there, but follows hooks that were laid over a slot
  * meanwhile and saved the alias (tracemalloc, debug hooks). 0, or -ESRCH when the process is gone (nothing to restore). */
 int arming_disarm(struct arming *arming);
+/* For another process that is to disarm (trace/watchdog.h): as bytes, and the descriptor of the target's memory, which stays arming's. Returns the
+ * bytes. */
+#define ARMING_PACKED_MAX 1024
+size_t arming_pack(const struct arming *arming, void *buf, size_t size, int *ret_fd);
+/* Takes fd over, also on failure. */
+int arming_unpack(const void *buf, size_t size, int fd, struct arming **ret_arming);
+bool arming_is_empty(const struct arming *arming);   /* nothing was noted */
 bool arming_is_armed(const struct arming *arming);
 /* Allocator slots whose value is not their alias now: taken over by the target. */
 size_t arming_count_lost(struct arming *arming);

@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "leaksnoop.skel.h"
+#include "target/maps.h"
 #include "trace/kernel.h"
 
 #define PROBES_MAX 64
@@ -80,11 +82,10 @@ static int attach_multi(struct side *side, struct bpf_program *prog, bool on_ret
 	return side->multi < 0 ? side->multi : 0;
 }
 
-int probes_attach(struct probes *p, struct session *session, pid_t pid, struct err *err)
+static int attach_sides(struct probes *p, struct session *session, const char *path, pid_t pid)
 {
 	struct leaksnoop_bpf *bpf = session_bpf(session);
 	struct bpf_program *const progs[SIDES] = { bpf->progs.leaksnoop_entry, bpf->progs.leaksnoop_return };
-	const char *path = image_open_path(p->image);
 
 	/* Returns first: a call whose entry is seen has its return seen. */
 	for (int i = SIDES; i-- > 0;) {
@@ -96,12 +97,44 @@ int probes_attach(struct probes *p, struct session *session, pid_t pid, struct e
 						       : attach_perf(side, progs[i], i == RETURN, path, pid);
 		if (r) {
 			probes_detach(p);
-			err_set(err, r, "cannot attach probes to %s: %s", image_path(p->image), strerror(-r));
-			err_hint(err, "'leaksnoop doctor' says what this kernel offers for uprobes");
 			return r;
 		}
 	}
 	return 0;
+}
+
+int probes_attach(struct probes *p, struct session *session, pid_t pid, struct err *err)
+{
+	int r = attach_sides(p, session, image_open_path(p->image), pid);
+
+	if (r) {
+		err_set(err, r, "cannot attach probes to %s: %s", image_path(p->image), strerror(-r));
+		err_hint(err, "'leaksnoop doctor' says what this kernel offers for uprobes");
+	}
+	return r;
+}
+
+int probes_attach_self(struct session *session, const void *insn, uint64_t cookie, struct probes **ret_probes)
+{
+	_cleanup_(probes_freep) struct probes *p = NULL;
+	_cleanup_(maps_freep) struct maps *maps = NULL;
+	uint64_t addr = (uint64_t)(uintptr_t)insn;
+	const struct map *map;
+	int r = maps_load(getpid(), &maps);
+
+	if (!r)
+		r = probes_new(NULL, &p);
+	if (r)
+		return r;
+	map = maps_at(maps, addr);
+	if (!map)
+		return -ENOENT;
+	p->sides[ENTRY].offsets[0] = addr - map->start + map->offset;
+	p->sides[ENTRY].cookies[p->sides[ENTRY].count++] = cookie;
+	r = attach_sides(p, session, "/proc/self/exe", getpid());
+	if (!r)
+		*ret_probes = take_ptr(p);
+	return r;
 }
 
 void probes_detach(struct probes *p)

@@ -29,4 +29,6 @@ DEFINE_CLEANUP(struct probes, probes_free)
 int probes_add(struct probes *probes, raddr_t addr, bool on_return, uint64_t cookie, struct err *err);
 /* Attaches all that were noted, in pid alone. */
 int probes_attach(struct probes *probes, struct session *session, pid_t pid, struct err *err);
+/* One probe on an instruction of our own, attached at once: to measure what a hit costs. */
+int probes_attach_self(struct session *session, const void *insn, uint64_t cookie, struct probes **ret_probes);
 void probes_detach(struct probes *probes);

@@ -7,20 +7,24 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "leaksnoop.skel.h"
 #include "trace/kernel.h"
+#include "trace/watchdog.h"
 
 struct session {
 	struct leaksnoop_bpf *bpf;
 	struct ring_buffer *ring;
-	const struct nursery_slot *nursery;
+	struct nursery_slot *nursery;
+	struct target_windows *windows;
 	uint32_t nursery_slots;
 	uint32_t max_targets;
 	bool *used;              /* indices of the targets map */
 	int cpus;
 	struct target_stats *cpu_stats;  /* one a CPU: scratch of session_stats() */
 	bool multi;
+	struct watchdog *watchdog;   /* sampled mode; else NULL */
 	session_event_fn on_event;
 	void *ctx;
 	struct bpf_link *links[5];   /* of session_trace_mappings() */
@@ -69,6 +73,7 @@ static int session_size_maps(struct session *s, const struct session_options *o)
 	r |= bpf_map__set_max_entries(bpf->maps.target_states, o->max_targets);
 	r |= bpf_map__set_max_entries(bpf->maps.stats, o->max_targets);
 	r |= bpf_map__set_max_entries(bpf->maps.nursery, o->nursery_slots);
+	r |= bpf_map__set_max_entries(bpf->maps.windows, o->max_targets);
 	return r ? -EINVAL : 0;
 }
 
@@ -116,15 +121,32 @@ static int session_load(struct session *s, const struct session_options *o, stru
 	return r;
 }
 
+static size_t nursery_bytes(const struct session *s)
+{
+	return (size_t)s->nursery_slots * sizeof(*s->nursery);
+}
+
+static size_t windows_bytes(const struct session *s)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	return (s->max_targets * sizeof(*s->windows) + page - 1) / page * page;
+}
+
+/* NULL with errno. */
+static void *map_shared(const struct bpf_map *map, size_t bytes)
+{
+	void *addr = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+
+	return addr == MAP_FAILED ? NULL : addr;
+}
+
 static int session_open_maps(struct session *s)
 {
-	void *nursery;
-
-	nursery = mmap(NULL, (size_t)s->nursery_slots * sizeof(*s->nursery), PROT_READ, MAP_SHARED,
-		       bpf_map__fd(s->bpf->maps.nursery), 0);
-	if (nursery == MAP_FAILED)
+	s->nursery = map_shared(s->bpf->maps.nursery, nursery_bytes(s));
+	s->windows = map_shared(s->bpf->maps.windows, windows_bytes(s));
+	if (!s->nursery || !s->windows)
 		return -errno;
-	s->nursery = nursery;
 	s->ring = ring_buffer__new(bpf_map__fd(s->bpf->maps.events), on_record, s, NULL);
 	if (!s->ring)
 		return -errno;
@@ -156,6 +178,11 @@ int session_new(const struct session_options *options, session_event_fn on_event
 	r = session_open_maps(s);
 	if (r)
 		return err_set(err, r, "cannot map the BPF maps: %s", strerror(-r));
+	/* Before any link is made: what the watchdog inherits must not keep probes alive. */
+	if (options->sampled)
+		r = watchdog_start(bpf_map__fd(s->bpf->maps.alarms), s->max_targets, &s->watchdog, err);
+	if (r)
+		return r;
 	*ret_session = take_ptr(s);
 	return 0;
 }
@@ -164,10 +191,12 @@ void session_free(struct session *session)
 {
 	if (!session)
 		return;
-	while (session->n_links)
-		bpf_link__destroy(session->links[--session->n_links]);
+	watchdog_stop(session->watchdog);
+	session_ignore_mappings(session);
 	if (session->nursery)
-		munmap((void *)session->nursery, (size_t)session->nursery_slots * sizeof(*session->nursery));
+		munmap(session->nursery, nursery_bytes(session));
+	if (session->windows)
+		munmap(session->windows, windows_bytes(session));
 	if (session->ring)
 		ring_buffer__free(session->ring);
 	leaksnoop_bpf__destroy(session->bpf);
@@ -187,6 +216,7 @@ int session_add(struct session *s, const struct target_cfg *cfg, uint32_t *ret_t
 		return err_set(err, -ENOSPC, "%u processes are traced already", s->max_targets);
 	/* Whoever had the index before left counts. */
 	memset(s->cpu_stats, 0, (size_t)s->cpus * sizeof(*s->cpu_stats));
+	memset(&s->windows[target], 0, sizeof(s->windows[target]));
 	r = bpf_map_update_elem(bpf_map__fd(s->bpf->maps.stats), &target, s->cpu_stats, BPF_ANY);
 	if (!r)
 		r = bpf_map_update_elem(bpf_map__fd(s->bpf->maps.targets), &target, cfg, BPF_ANY);
@@ -240,6 +270,12 @@ static int attach_tracepoint(struct session *s, struct bpf_program *prog, const 
 	return r;
 }
 
+void session_ignore_mappings(struct session *s)
+{
+	while (s->n_links)
+		bpf_link__destroy(s->links[--s->n_links]);
+}
+
 int session_trace_mappings(struct session *s, bool faults, struct err *err)
 {
 	const struct {
@@ -261,8 +297,7 @@ int session_trace_mappings(struct session *s, bool faults, struct err *err)
 		r = session_keep(s, bpf_program__attach(s->bpf->progs.leaksnoop_fault));
 	if (r) {
 		/* All or none: half of them would count what is given back, or the other half. */
-		while (s->n_links)
-			bpf_link__destroy(s->links[--s->n_links]);
+		session_ignore_mappings(s);
 		err_set(err, r, "cannot follow mmap and brk: %s", strerror(-r));
 		err_hint(err, "the kernel needs CONFIG_FTRACE_SYSCALLS; 'leaksnoop doctor' tells");
 	}
@@ -313,6 +348,71 @@ void session_nursery(const struct session *s, session_block_fn fn, void *ctx)
 			continue;
 		fn(ctx, NURSERY_TARGET(slot.key), NURSERY_ADDR(slot.key), &slot);
 	}
+}
+
+/* As bpf/nursery.h: who swapped the key to NURSERY_BUSY owns the slot. */
+void session_take_nursery(struct session *s, uint32_t target, session_block_fn fn, void *ctx)
+{
+	for (uint32_t i = 0; i < s->nursery_slots; i++) {
+		struct nursery_slot *shared = &s->nursery[i], slot;
+		uint64_t key = __atomic_load_n(&shared->key, __ATOMIC_RELAXED);
+
+		if (!key || key == NURSERY_BUSY || NURSERY_TARGET(key) != target)
+			continue;
+		if (!__atomic_compare_exchange_n(&shared->key, &key, NURSERY_BUSY, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			continue;
+		slot = *shared;
+		__atomic_store_n(&shared->key, 0, __ATOMIC_RELEASE);
+		fn(ctx, target, NURSERY_ADDR(key), &slot);
+	}
+}
+
+/* As CODE_KEY() of bpf/maps.h. Two writers of the epoch can meet; either way it is another one. */
+void session_forget_code(struct session *s, uint32_t target, uint64_t addr)
+{
+	uint64_t key = (uint64_t)target << 48 | addr, epoch;
+	int states = bpf_map__fd(s->bpf->maps.target_states);
+
+	bpf_map_delete_elem(bpf_map__fd(s->bpf->maps.codes_known), &key);
+	if (bpf_map_lookup_elem(states, &target, &epoch))
+		return;
+	epoch++;
+	bpf_map_update_elem(states, &target, &epoch, BPF_ANY);
+}
+
+#define STACKS_BATCH 1024
+
+int session_stacks(const struct session *s, session_stack_fn fn, void *ctx)
+{
+	_cleanup_(freep) uint64_t *keys = calloc(STACKS_BATCH, sizeof(*keys));
+	_cleanup_(freep) struct stack_count *counts = calloc(STACKS_BATCH, sizeof(*counts));
+	int fd = bpf_map__fd(s->bpf->maps.stacks_seen), r = 0;
+	uint64_t position;
+	bool first = true;
+
+	if (!keys || !counts)
+		return -ENOMEM;
+	while (!r) {
+		uint32_t n = STACKS_BATCH;
+
+		r = bpf_map_lookup_batch(fd, first ? NULL : &position, &position, keys, counts, &n, NULL);
+		if (r && r != -ENOENT)
+			return r;
+		for (uint32_t i = 0; i < n; i++)
+			fn(ctx, keys[i], counts[i].blocks);
+		first = false;
+	}
+	return 0;
+}
+
+struct target_windows *session_windows(struct session *s, uint32_t target)
+{
+	return &s->windows[target];
+}
+
+struct watchdog *session_watchdog(struct session *s)
+{
+	return s->watchdog;
 }
 
 bool session_has_multi(const struct session *s)

@@ -15,16 +15,19 @@
 #include "base/err.h"
 
 struct leaksnoop_bpf;
+struct watchdog;
 
 struct session_options {
 	uint32_t max_targets;
 	uint64_t ring_bytes;       /* rounded up to a power of two of pages */
 	uint32_t nursery_slots;    /* a power of two */
+	bool sampled;              /* windows of sampled mode will be opened: starts their watchdog */
 	bool perf_uprobes;         /* a perf event a probe even where there are multi-uprobe links: what older kernels do */
 };
 
 #define SESSION_RING_BYTES_DEFAULT (16u << 20)
 #define SESSION_NURSERY_SLOTS_DEFAULT (1u << 17)
+#define SESSION_NURSERY_SLOTS_SAMPLED (1u << 13)
 
 /* Called with each record of the ring, in order: at least a struct event_hdr, else unchecked. A negative return stops the poll. */
 typedef int (*session_event_fn)(void *ctx, const void *data, size_t size);
@@ -47,6 +50,9 @@ void session_forget_pid(struct session *session, pid_t pid);
  * kernel has no system call tracepoints. */
 int session_trace_mappings(struct session *session, bool faults, struct err *err);
 
+/* Stops it again: what happens from now on is not told. */
+void session_ignore_mappings(struct session *session);
+
 /* Waits at most timeout_ms for records and delivers them. Returns the number delivered or a negative errno (-EINTR on a signal). */
 int session_poll(struct session *session, int timeout_ms);
 /* Delivers what is in the ring now. */
@@ -58,6 +64,21 @@ int session_stats(const struct session *session, uint32_t target, struct target_
 /* Calls fn with each block that sits in the nursery, of any target. The target runs on: a slot being changed is skipped. */
 typedef void (*session_block_fn)(void *ctx, uint32_t target, uint64_t addr, const struct nursery_slot *slot);
 void session_nursery(const struct session *session, session_block_fn fn, void *ctx);
+
+/* The same, of one target, and takes the blocks out. */
+void session_take_nursery(struct session *session, uint32_t target, session_block_fn fn, void *ctx);
+
+/* A code object is gone, and no free of it was seen: the kernel forgets it, and stacks seen before are sent anew. */
+void session_forget_code(struct session *session, uint32_t target, uint64_t addr);
+
+/* Calls fn with each stack the kernel remembers, and how often it was seen to allocate. */
+typedef void (*session_stack_fn)(void *ctx, uint64_t stack, uint64_t blocks);
+int session_stacks(const struct session *session, session_stack_fn fn, void *ctx);
+
+/* The windows of a target, shared with the programs. Good as long as the session. */
+struct target_windows *session_windows(struct session *session, uint32_t target);
+/* Sampled mode; else NULL. */
+struct watchdog *session_watchdog(struct session *session);
 
 /* The uprobe programs were loaded for multi-uprobe links (trace/probes.h). */
 bool session_has_multi(const struct session *session);

@@ -11,6 +11,8 @@
 #include "trace/arm.h"
 #include "trace/lock.h"
 #include "trace/probes.h"
+#include "trace/trap.h"
+#include "trace/watchdog.h"
 
 struct tracee {
 	struct tracee_options options;
@@ -18,7 +20,9 @@ struct tracee {
 	int lock;
 	struct python *python;
 	struct slots slots;
-	struct arming *arming;
+	struct arming *arming[WINDOW_GROUP_COUNT];   /* exact mode: all in the first */
+	struct windows *windows;
+	unsigned unseen;
 	struct session *session;
 	uint32_t target;
 	int restored;
@@ -82,10 +86,10 @@ static int tracee_restore_left(struct tracee *t, struct err *err)
 	return slots_read(t->python, &t->slots, err);
 }
 
-/* Objects are seen in exact mode, if nobody else looks at them. */
+/* Objects are seen where slots are armed at all, if nobody else looks at them. */
 static void choose_object_site(struct tracee *t)
 {
-	if (t->options.mode != TRACE_EXACT || !t->slots.ref_tracer.addr.v)
+	if (t->options.mode == TRACE_PASSIVE || !t->slots.ref_tracer.addr.v)
 		t->objects = OBJECTS_NONE;
 	else if (ref_tracer_is_taken(&t->slots.ref_tracer))
 		t->objects = OBJECTS_TAKEN;
@@ -146,6 +150,11 @@ static int add_probe(struct tracee *t, const struct tracee_probe *p, struct err 
 	uint64_t cookie = PROBE_COOKIE(t->target, p->fn, probe_domain(p));
 	int r;
 
+	/* What is not reached through an alias would be hit always, not in windows alone. */
+	if (t->options.mode == TRACE_SAMPLED && !p->alias) {
+		t->unseen |= 1u << p->fn;
+		return 0;
+	}
 	if (!p->site.addr.v) {
 		err_set(err, -ENOENT, "no place for a probe in the allocator function at 0x%llx", (unsigned long long)p->function.v);
 		err_hint(err, "the program uses an allocator of its own; --mode passive works without");
@@ -164,10 +173,21 @@ static int add_probe(struct tracee *t, const struct tracee_probe *p, struct err 
  */
 static void choose_prediction(struct tracee *t, struct predict_cfg *ret_cfg)
 {
+	raddr_t usable;
+
 	t->predicts = t->slots.allocator == ALLOCATOR_PYMALLOC && !t->slots.debug_hooks && !t->slots.tracemalloc && t->pool_fn.v &&
-		      t->options.mode == TRACE_EXACT && obmalloc_predict_cfg(t->python, ret_cfg) == 0;
-	if (!t->predicts)
+		      t->options.mode != TRACE_PASSIVE && obmalloc_predict_cfg(t->python, ret_cfg) == 0;
+	if (!t->predicts) {
 		*ret_cfg = (struct predict_cfg){ .kind = PREDICT_NONE };
+		return;
+	}
+	if (ret_cfg->kind == PREDICT_STATIC && slots_usable_arenas(t->python, t->pool_fn, &usable) == 0)
+		ret_cfg->usable_arenas = usable.v;
+}
+
+static enum window_group group_of(const struct tracee *t, const struct tracee_probe *p)
+{
+	return t->options.mode == TRACE_SAMPLED && probe_domain(p) == DOMAIN_RAW ? WINDOW_LARGE : WINDOW_SMALL;
 }
 
 static int note_slots(struct tracee *t, const struct tracee_probe *p, struct err *err)
@@ -177,7 +197,7 @@ static int note_slots(struct tracee *t, const struct tracee_probe *p, struct err
 
 		if (!p->alias || !(p->domains & (1u << d)))
 			continue;
-		r = arming_add(t->arming, t->slots.table[d], p->fn, p->function, p->site.addr);
+		r = arming_add(t->arming[group_of(t, p)], t->slots.table[d], p->fn, p->function, p->site.addr);
 		if (r)
 			return err_set(err, r, "cannot arm the slot of function 0x%llx", (unsigned long long)p->function.v);
 	}
@@ -206,40 +226,69 @@ static int add_arenas(struct tracee *t, struct err *err)
 
 static int add_all(struct tracee *t, struct err *err)
 {
-	int r = add_arenas(t, err);
+	/* Sampled mode has no probe that is not behind a slot: even a fresh pool's may be hit 100,000 times a second. */
+	int r = t->options.mode == TRACE_SAMPLED ? 0 : add_arenas(t, err);
 
 	if (!r && t->options.mode == TRACE_PASSIVE)
 		return t->pool_fn.v ? add_pair(t, t->pool_fn, PROBE_COOKIE(t->target, PROBE_POOL, t->pool_class_arg), err) : 0;
-	if (!r && t->predicts)
+	if (!r && t->predicts && t->options.mode == TRACE_EXACT)
 		r = probes_add(t->set, t->pool_fn, true, PROBE_COOKIE(t->target, PROBE_FRESH, 0), err);
 	for (size_t i = 0; i < t->n_probes && !r; i++)
 		r = add_probe(t, &t->probes[i], err);
 	if (!r && t->objects == OBJECTS_SEEN)
-		r = probes_add(t->set, t->object_site.addr, false, PROBE_COOKIE(t->target, PROBE_OBJECT, 0), err);
+		r = probes_add(t->set, t->object_site.addr, false, PROBE_COOKIE(t->target, PROBE_OBJECT, DOMAIN_OBJ), err);
 	return r;
+}
+
+static int tracee_prepare_arming(struct tracee *t, struct err *err)
+{
+	int r = 0;
+
+	for (int g = 0; g < WINDOW_GROUP_COUNT && !r; g++)
+		r = arming_new(t->pid, &t->arming[g], err);
+	/* From free to malloc: a block whose allocation is not seen may be freed seen, not the other way round. */
+	for (size_t i = t->n_probes; i-- > 0 && !r;)
+		r = note_slots(t, &t->probes[i], err);
+	if (r || t->objects != OBJECTS_SEEN)
+		return r;
+	/* After them, so that an object whose memory was not seen allocated comes out of a free list. */
+	r = arming_add_empty(t->arming[WINDOW_SMALL], t->slots.ref_tracer.addr, t->object_site.addr);
+	return r ? err_set(err, r, "cannot arm the reference tracer's slot") : 0;
 }
 
 static int tracee_arm(struct tracee *t, struct err *err)
 {
-	int r = arming_new(t->pid, &t->arming, err);
+	int r = tracee_prepare_arming(t, err);
 
-	/* From free to malloc: a block whose allocation is not seen may be freed seen, not the other way round. */
-	for (size_t i = t->n_probes; i-- > 0 && !r;)
-		r = note_slots(t, &t->probes[i], err);
 	if (r)
 		return r;
-	/* After them, so that an object whose memory was not seen allocated comes out of a free list. */
-	if (t->objects == OBJECTS_SEEN)
-		r = arming_add_empty(t->arming, t->slots.ref_tracer.addr, t->object_site.addr);
-	if (r)
-		return err_set(err, r, "cannot arm the reference tracer's slot");
 	t->armed_since_ns = clock_mono_ns(&clock_real);
-	return arming_arm(t->arming, err);
+	return arming_arm(t->arming[WINDOW_SMALL], err);
+}
+
+static int tracee_begin_windows(struct tracee *t, struct err *err)
+{
+	struct windows_options options = {
+		.pid = t->pid,
+		.budget = t->options.budget,
+		.trap_ns = trap_measure(t->session),
+		.seed = clock_mono_ns(&clock_real),
+		.watchdog = session_watchdog(t->session),
+		.target = t->target,
+	};
+	int r = tracee_prepare_arming(t, err);
+
+	if (!r && t->unseen & (1u << FN_MALLOC)) {
+		err_set(err, -ENOTSUP, "its allocator functions cannot be armed in windows");
+		err_hint(err, "use --mode passive, or --mode exact for a short time");
+		return -ENOTSUP;
+	}
+	return r ? r : windows_new(&options, t->arming, session_windows(t->session, t->target), &t->windows, err);
 }
 
 int tracee_start(struct tracee *t, struct session *session, struct err *err)
 {
-	struct target_cfg cfg = { .tgid = (uint32_t)t->pid };
+	struct target_cfg cfg = { .tgid = (uint32_t)t->pid, .sampled = t->options.mode == TRACE_SAMPLED };
 	int r;
 
 	r = python_walk_cfg(t->python, &cfg.walk, err);
@@ -258,8 +307,10 @@ int tracee_start(struct tracee *t, struct session *session, struct err *err)
 		r = add_all(t, err);
 	if (!r)
 		r = probes_attach(t->set, session, t->pid, err);
-	if (!r && t->options.mode != TRACE_PASSIVE)
+	if (!r && t->options.mode == TRACE_EXACT)
 		r = tracee_arm(t, err);
+	if (!r && t->options.mode == TRACE_SAMPLED)
+		r = tracee_begin_windows(t, err);
 	if (r)
 		tracee_stop(t);
 	return r;
@@ -267,21 +318,38 @@ int tracee_start(struct tracee *t, struct session *session, struct err *err)
 
 void tracee_disarm(struct tracee *t)
 {
-	if (!t->arming || !arming_is_armed(t->arming))
+	if (t->windows)
+		windows_stop(t->windows, NULL, NULL);
+	if (t->options.mode != TRACE_EXACT || !t->arming[WINDOW_SMALL] || !arming_is_armed(t->arming[WINDOW_SMALL]))
 		return;
 	t->objects = tracee_objects(t);
-	arming_disarm(t->arming);
+	arming_disarm(t->arming[WINDOW_SMALL]);
 	t->armed_ns += clock_mono_ns(&clock_real) - t->armed_since_ns;
 }
 
 void tracee_stop(struct tracee *t)
 {
 	tracee_disarm(t);
+	windows_free(t->windows);
+	t->windows = NULL;
 	probes_free(t->set);
 	t->set = NULL;
+	if (t->session && session_watchdog(t->session))
+		watchdog_forget(session_watchdog(t->session), t->target);
 	if (t->session)
 		session_remove(t->session, t->target);
 	t->session = NULL;
+}
+
+int tracee_restart(struct tracee *t, enum trace_mode mode, struct session *session, struct err *err)
+{
+	tracee_stop(t);
+	for (int g = 0; g < WINDOW_GROUP_COUNT; g++) {
+		arming_free(t->arming[g]);
+		t->arming[g] = NULL;
+	}
+	t->options.mode = mode;
+	return tracee_start(t, session, err);
 }
 
 void tracee_free(struct tracee *t)
@@ -289,7 +357,8 @@ void tracee_free(struct tracee *t)
 	if (!t)
 		return;
 	tracee_stop(t);
-	arming_free(t->arming);
+	for (int g = 0; g < WINDOW_GROUP_COUNT; g++)
+		arming_free(t->arming[g]);
 	python_free(t->python);
 	closep(&t->lock);
 	free(t);
@@ -297,8 +366,9 @@ void tracee_free(struct tracee *t)
 
 void tracee_forked(struct tracee *t, pid_t child)
 {
-	if (t->arming)
-		arming_disarm_child(t->arming, child);
+	for (int g = 0; g < WINDOW_GROUP_COUNT; g++)
+		if (t->arming[g])
+			arming_disarm_child(t->arming[g], child);
 	if (t->session)
 		session_forget_pid(t->session, child);
 }
@@ -322,7 +392,9 @@ double tracee_armed_seconds(const struct tracee *t)
 {
 	uint64_t ns = t->armed_ns;
 
-	if (t->arming && arming_is_armed(t->arming))
+	if (t->windows)
+		return windows_totals(t->windows, WINDOW_SMALL).armed_s;
+	if (t->options.mode == TRACE_EXACT && t->arming[WINDOW_SMALL] && arming_is_armed(t->arming[WINDOW_SMALL]))
 		ns += clock_mono_ns(&clock_real) - t->armed_since_ns;
 	return (double)ns / 1e9;
 }
@@ -339,12 +411,26 @@ bool tracee_sees_pools(const struct tracee *t)
 
 size_t tracee_slots_lost(struct tracee *t)
 {
-	return t->arming && arming_is_armed(t->arming) ? arming_count_lost(t->arming) : 0;
+	const struct arming *arming = t->arming[WINDOW_SMALL];
+
+	return t->options.mode == TRACE_EXACT && arming && arming_is_armed(arming) ? arming_count_lost(t->arming[WINDOW_SMALL]) : 0;
+}
+
+struct windows *tracee_windows(struct tracee *t)
+{
+	return t->windows;
+}
+
+unsigned tracee_unseen(const struct tracee *t)
+{
+	return t->unseen;
 }
 
 enum tracee_objects tracee_objects(const struct tracee *t)
 {
-	if (t->objects == OBJECTS_SEEN && t->arming && arming_is_armed(t->arming) && arming_empty_lost(t->arming))
+	const struct arming *arming = t->arming[WINDOW_SMALL];
+
+	if (t->objects == OBJECTS_SEEN && arming && arming_is_armed(arming) && arming_empty_lost(arming))
 		return OBJECTS_LOST;
 	return t->objects;
 }

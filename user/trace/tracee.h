@@ -3,7 +3,7 @@
  * One traced process: its probes, its slots, its lock. Lifecycle, in order:
  *
  *   tracee_new      lock it, read its Python, restore what a killed tracer left, choose sites
- *   tracee_start    register, attach probes, arm
+ *   tracee_start    register, attach probes, arm (sampled: begin to open windows, tracee_windows())
  *   tracee_stop     disarm (at once), then detach (slow: the kernel waits for a grace period a probe)
  *   tracee_free
  *
@@ -19,11 +19,13 @@
 #include "interp/slots.h"
 #include "target/site.h"
 #include "trace/session.h"
+#include "trace/window.h"
 
-enum trace_mode { TRACE_EXACT, TRACE_PASSIVE };
+enum trace_mode { TRACE_SAMPLED, TRACE_EXACT, TRACE_PASSIVE };
 
 struct tracee_options {
 	enum trace_mode mode;
+	double budget;             /* sampled: share of the target's time that tracing may cost, 0.02 */
 	uint32_t max_frames;
 	site_mask_t emulated;      /* what this kernel emulates (trace/kernel.h) */
 };
@@ -56,6 +58,8 @@ size_t tracee_choose_probes(const struct python *python, const struct slots *slo
 
 int tracee_new(pid_t pid, const struct tracee_options *options, struct tracee **ret_tracee, struct err *err);
 int tracee_start(struct tracee *tracee, struct session *session, struct err *err);
+/* Stops, and starts in another mode; its index may be another, too. */
+int tracee_restart(struct tracee *tracee, enum trace_mode mode, struct session *session, struct err *err);
 /* Disarms. Quick; may be called again. */
 void tracee_disarm(struct tracee *tracee);
 void tracee_stop(struct tracee *tracee);
@@ -71,6 +75,10 @@ uint32_t tracee_target(const struct tracee *tracee);
 double tracee_armed_seconds(const struct tracee *tracee);
 /* Slots left armed by a killed tracer that tracee_new() restored. */
 int tracee_restored(const struct tracee *tracee);
+/* Sampled mode, between start and stop; else NULL. */
+struct windows *tracee_windows(struct tracee *tracee);
+/* Sampled mode: functions that cannot be armed, and so are not seen, bits (1 << enum alloc_function). */
+unsigned tracee_unseen(const struct tracee *tracee);
 /* Passive mode: fresh pools are seen (not where the function for them is inlined: 3.8). */
 bool tracee_sees_pools(const struct tracee *tracee);
 enum tracee_objects tracee_objects(const struct tracee *tracee);

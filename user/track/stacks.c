@@ -23,6 +23,7 @@
 struct code {
 	uint32_t file, function;
 	int firstlineno;
+	uint64_t linetable;         /* address of the bytes object: with the first line, what tells another code object at the same address */
 	uint32_t table_size;
 	uint8_t *table;
 };
@@ -201,6 +202,7 @@ int stacks_on_code(struct stacks *s, const struct event_code *e, size_t size)
 	if (r)
 		return r;
 	code.firstlineno = e->firstlineno;
+	code.linetable = e->linetable;
 	known = map64_put(s->codes, code_key(e->hdr.target, e->code), NULL);
 	if (!known) {
 		free(code.table);
@@ -209,6 +211,17 @@ int stacks_on_code(struct stacks *s, const struct event_code *e, size_t size)
 	s->table_bytes += code.table_size;
 	*known = code;
 	return 0;
+}
+
+void stacks_visit_codes(const struct stacks *s, uint32_t target, stacks_code_fn fn, void *ctx)
+{
+	const struct code *code;
+	size_t cursor = 0;
+	uint64_t key;
+
+	while ((code = map64_next(s->codes, &cursor, &key)))
+		if (key >> ADDRESS_BITS == target)
+			fn(ctx, key & ((1ull << ADDRESS_BITS) - 1), code->linetable, code->firstlineno);
 }
 
 int stacks_on_code_free(struct stacks *s, uint32_t target, uint64_t addr)
@@ -348,6 +361,15 @@ int stacks_on_stack(struct stacks *s, const struct event_stack *e, size_t size)
 			return r;
 	}
 	return remember_id(s, e->stack, index);
+}
+
+uint32_t stacks_peek(const struct stacks *s, uint64_t id)
+{
+	const uint32_t *known = map64_get(s->stack_ids, id);
+
+	if (!known)
+		known = map64_get(s->old_ids, id);
+	return known ? *known : 0;
 }
 
 uint32_t stacks_find(struct stacks *s, uint64_t id)

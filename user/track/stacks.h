@@ -48,8 +48,15 @@ int stacks_on_code(struct stacks *stacks, const struct event_code *e, size_t siz
 int stacks_on_code_free(struct stacks *stacks, uint32_t target, uint64_t addr);
 int stacks_on_stack(struct stacks *stacks, const struct event_stack *e, size_t size);
 
+/* Every code object of a target that is known now, with what its record said of it. */
+typedef void (*stacks_code_fn)(void *ctx, uint64_t addr, uint64_t linetable, int firstlineno);
+void stacks_visit_codes(const struct stacks *stacks, uint32_t target, stacks_code_fn fn, void *ctx);
+
 /* The stack the kernel calls id; 0 (and counted as unresolved) if its record was lost. */
 uint32_t stacks_find(struct stacks *stacks, uint64_t id);
+
+/* The same, without counting: 0 also if it is not known. */
+uint32_t stacks_peek(const struct stacks *stacks, uint64_t id);
 
 size_t stacks_count(const struct stacks *stacks);
 const struct stack *stacks_get(const struct stacks *stacks, uint32_t index);
