@@ -16,8 +16,12 @@
 #define MAPPING_NS 1200.0
 /* What a hit of exact mode costs beside the trap, with a stack of ordinary depth. */
 #define EXACT_RUN_NS 400.0
-/* Two looks in a row, so that one burst is none. */
+/* Looks in a row, so that one burst is none. */
 #define LOOKS_OVER 2
+#define MAPPINGS_LOOKS 3
+#define MAPPINGS_LOOK_NS (SECOND_NS / 10)
+/* Over so short a time only a rate that is far beyond it counts. */
+#define MAPPINGS_FAR 3.0
 /* Large blocks are summed up when they were seen for this part of the time; the sum counts from the attach, and must not be negative. */
 #define LARGE_SEEN 0.8
 #define LARGE_BASE 1e9
@@ -57,16 +61,16 @@ static void watch_mappings(struct attach *a, uint64_t now_ns)
 	struct target_stats stats;
 	double rate, allowed;
 
-	if (a->no_mappings || a->mappings_dropped > 0 || now_ns < a->mappings_ns + SECOND_NS ||
+	if (a->no_mappings || a->mappings_dropped > 0 || now_ns < a->mappings_ns + MAPPINGS_LOOK_NS ||
 	    session_stats(a->session, tracee_target(a->tracee), &stats))
 		return;
 	rate = (double)(stats.n[STAT_MAPPINGS] - a->mappings_seen) * 1e9 / (double)(now_ns - a->mappings_ns);
 	allowed = MAPPINGS_SHARE * attach_budget(a) * windows_load(tracee_windows(a->tracee)) * 1e9 / MAPPING_NS;
 	if (a->mappings_ns)
-		a->looks_over = rate > allowed ? a->looks_over + 1 : 0;
+		a->looks_over = rate > MAPPINGS_FAR * allowed ? a->looks_over + 1 : 0;
 	a->mappings_seen = stats.n[STAT_MAPPINGS];
 	a->mappings_ns = now_ns;
-	if (a->looks_over < LOOKS_OVER)
+	if (a->looks_over < MAPPINGS_LOOKS)
 		return;
 	session_ignore_mappings(a->session);
 	session_drain(a->session);

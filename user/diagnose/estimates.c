@@ -267,19 +267,23 @@ static void take_fates(void *ctx, uint32_t stack, const struct survivor_fates *f
 		e->fates[rank].died[i] += fates->died[i];
 }
 
-/* How much is allocated, and how long it lives: for the reader, not for the ranking. */
-static int estimate_ages(struct estimates *e)
+static void estimate_allocations(struct estimates *e)
 {
-	e->fates = calloc(e->n_groups + 1, sizeof(*e->fates));
-	if (!e->fates)
-		return -ENOMEM;
-	survivors_visit_fates(e->in->survivors, take_fates, e);
 	for (size_t i = 0; i < e->in->n_allocs; i++) {
 		size_t rank = growth_rank_of(e->in->growth, FINDING_python, e->in->allocs[i].stack);
 
 		if (rank != SIZE_MAX)
 			e->groups[rank].allocated += (double)e->in->allocs[i].blocks * e->in->allocs_weight / e->seconds;
 	}
+}
+
+/* How long what is allocated lives: for the reader, not for the ranking. */
+static int estimate_ages(struct estimates *e)
+{
+	e->fates = calloc(e->n_groups + 1, sizeof(*e->fates));
+	if (!e->fates)
+		return -ENOMEM;
+	survivors_visit_fates(e->in->survivors, take_fates, e);
 	for (size_t i = 0; i < e->n_groups; i++) {
 		struct estimate *g = &e->groups[i];
 		double total = fmax(g->allocated * e->seconds, e->fates[i].left_window), alive = e->fates[i].left_window;
@@ -343,6 +347,7 @@ int estimates_new(const struct estimates_input *in, struct estimates **ret_estim
 	if (e->n_samples)
 		qsort(e->samples, e->n_samples, sizeof(*e->samples), compare_samples);
 	estimate_groups(e);
+	estimate_allocations(e);
 	subtract_moved(e);
 	r = estimates_apply_net(e);
 	if (r && r != -E2BIG)

@@ -27,17 +27,22 @@
 #define KNOWN_SHARE 0.5
 /* Of so few survivors even the kind is a matter of chance: added to the relative error, over their number. */
 #define FEW 2.0
+/* From this part of what it allocates on a line is believed to keep its survivors; and how little is believed of one that keeps hardly any. */
+#define KEPT_SURELY 20.0
+#define PRIOR_LEAST 0.1
 /* Growth beyond chance, in standard errors. */
 #define CERTAIN_ERRORS 4
 
 struct netting {
 	struct net_cell *cells;
 	struct net_entry *entries;
+	double *bytes;                /* of each entry, a second */
 	struct net_site *sites;
 	struct map64 *cell_index;     /* (class, type) -> cell */
 	size_t n_cells, n_entries;
 	uint32_t large_cell;          /* of the large group, whose windows are long and cheap: its weights are right */
 	uint32_t *site_groups;        /* site -> group */
+	double *priors;               /* what is believed of each site before the counts are looked at */
 	size_t n_sites;
 };
 
@@ -45,8 +50,10 @@ static void netting_free(struct netting *n)
 {
 	free(n->cells);
 	free(n->entries);
+	free(n->bytes);
 	free(n->sites);
 	free(n->site_groups);
+	free(n->priors);
 	map64_free(n->cell_index);
 }
 
@@ -77,28 +84,52 @@ static int netting_cells(const struct estimates *e, struct netting *n)
 	return r ?: netting_add_cell(n, LARGE_CLASS, 0, history_raw_growth(e->in->history, since));
 }
 
+/* Survivors of a site in a cell, before and after they are added up. */
+struct heap_entry {
+	struct net_entry net;     /* error: the variance, until all are added up */
+	double bytes;             /* a second */
+};
+
 static int compare_entries(const void *pa, const void *pb)
 {
-	const struct net_entry *a = pa, *b = pb;
+	const struct net_entry *a = &((const struct heap_entry *)pa)->net, *b = &((const struct heap_entry *)pb)->net;
 
 	if (a->site != b->site)
 		return a->site < b->site ? -1 : 1;
 	return (a->cell > b->cell) - (a->cell < b->cell);
 }
 
-/* Samples of one group and cell become one entry: first one each, then those alike are added up. error holds the variance meanwhile. */
-static int netting_entries(const struct estimates *e, struct netting *n)
+/* Entries of one site and cell become one. Returns how many there are then. */
+static size_t add_up(struct heap_entry *entries, size_t count)
+{
+	size_t kept = 0;
+
+	qsort(entries, count, sizeof(*entries), compare_entries);
+	for (size_t i = 0; i < count; i++) {
+		struct heap_entry *last = kept ? &entries[kept - 1] : NULL;
+
+		if (last && last->net.site == entries[i].net.site && last->net.cell == entries[i].net.cell) {
+			last->net.rate += entries[i].net.rate;
+			last->net.error += entries[i].net.error;
+			last->bytes += entries[i].bytes;
+		} else {
+			entries[kept++] = entries[i];
+		}
+	}
+	return kept < NET_MAX_ENTRIES ? kept : NET_MAX_ENTRIES;
+}
+
+/* One entry a sample; the sites are the groups that have one. Returns how many. */
+static size_t list_samples(const struct estimates *e, struct netting *n, struct heap_entry *entries)
 {
 	double span = e->to - e->from;
-	size_t kept = 0, room = e->n_samples ? e->n_samples : 1;
+	size_t count = 0;
 
-	n->entries = calloc(room, sizeof(*n->entries));
-	if (!n->entries)
-		return -ENOMEM;
 	for (size_t i = 0; i < e->n_samples; i++) {
 		const struct sample *s = &e->samples[i];
 		uint64_t key = (uint64_t)s->size_class << 32 | (s->size_class == LARGE_CLASS ? 0 : s->type);
 		const uint32_t *cell = map64_get(n->cell_index, key);
+		double rate = (double)s->weight / span;
 
 		if (!n->n_sites || n->site_groups[n->n_sites - 1] != s->group) {
 			if (n->n_sites == NET_MAX_SITES)
@@ -107,28 +138,42 @@ static int netting_entries(const struct estimates *e, struct netting *n)
 		}
 		if (!cell || (s->size_class == LARGE_CLASS && e->groups[s->group].moves))
 			continue;
-		n->entries[n->n_entries++] = (struct net_entry){
-			.site = (uint32_t)n->n_sites - 1,
-			.cell = *cell,
-			.rate = (double)s->weight / span,
-			.error = pow((double)s->weight / span, 2),
+		entries[count++] = (struct heap_entry){
+			.net = { .site = (uint32_t)n->n_sites - 1, .cell = *cell, .rate = rate, .error = rate * rate },
+			.bytes = rate * s->size,
 		};
 	}
-	qsort(n->entries, n->n_entries, sizeof(*n->entries), compare_entries);
-	for (size_t i = 0; i < n->n_entries; i++) {
-		struct net_entry *last = kept ? &n->entries[kept - 1] : NULL;
+	return count;
+}
 
-		if (last && last->site == n->entries[i].site && last->cell == n->entries[i].cell) {
-			last->rate += n->entries[i].rate;
-			last->error += n->entries[i].error;
-		} else {
-			n->entries[kept++] = n->entries[i];
-		}
+static int netting_entries(const struct estimates *e, struct netting *n)
+{
+	_cleanup_(freep) struct heap_entry *entries = calloc(e->n_samples + 1, sizeof(*entries));
+
+	if (!entries)
+		return -ENOMEM;
+	n->n_entries = add_up(entries, list_samples(e, n, entries));
+	n->entries = calloc(n->n_entries + 1, sizeof(*n->entries));
+	n->bytes = calloc(n->n_entries + 1, sizeof(*n->bytes));
+	if (!n->entries || !n->bytes)
+		return -ENOMEM;
+	for (size_t i = 0; i < n->n_entries; i++) {
+		n->entries[i] = entries[i].net;
+		n->entries[i].error = sqrt(entries[i].net.error);
+		n->bytes[i] = entries[i].bytes;
 	}
-	n->n_entries = kept < NET_MAX_ENTRIES ? kept : NET_MAX_ENTRIES;
-	for (size_t i = 0; i < n->n_entries; i++)
-		n->entries[i].error = sqrt(n->entries[i].error);
 	return 0;
+}
+
+/*
+ * A line that allocates very much and keeps a thousandth of it hardly keeps anything: what looks like its survivors are mostly later objects of
+ * the same type in the same place. The counts can still say otherwise.
+ */
+static double prior_of(const struct estimate *g)
+{
+	double kept = g->allocated > 0 ? g->gross_blocks / g->allocated : 1;
+
+	return fmin(fmax(KEPT_SURELY * kept, PRIOR_LEAST), 1);
 }
 
 static int netting_new(const struct estimates *e, struct netting *n)
@@ -141,7 +186,14 @@ static int netting_new(const struct estimates *e, struct netting *n)
 	if (r || !n->cells || !n->sites || !n->site_groups)
 		return -ENOMEM;
 	r = netting_cells(e, n);
-	return r ?: netting_entries(e, n);
+	if (!r)
+		r = netting_entries(e, n);
+	n->priors = calloc(n->n_sites + 1, sizeof(*n->priors));
+	if (!n->priors)
+		return -ENOMEM;
+	for (size_t i = 0; i < n->n_sites; i++)
+		n->priors[i] = prior_of(&e->groups[n->site_groups[i]]);
+	return r;
 }
 
 /* How well shares and scale fit what is measured, and what is believed before: less is better. */
@@ -153,7 +205,7 @@ static double misfit(const struct netting *n, const double *sums, const double *
 		if (variances[c] > 0)
 			sum += pow(sums[c] - n->cells[c].growth, 2) / (variances[c] + n->cells[c].error * n->cells[c].error);
 	for (size_t i = 0; i < n->n_sites; i++)
-		sum += NET_PRIOR_WEIGHT * pow(n->sites[i].net - 1, 2);
+		sum += NET_PRIOR_WEIGHT * pow(n->sites[i].net - n->priors[i], 2);
 	return sum;
 }
 
@@ -164,7 +216,7 @@ static int try_scale(struct netting *n, struct net_entry *scaled_entries, double
 	int r;
 
 	for (size_t i = 0; i < n->n_sites; i++)
-		n->sites[i] = (struct net_site){ .prior = 1, .prior_weight = NET_PRIOR_WEIGHT };
+		n->sites[i] = (struct net_site){ .prior = n->priors[i], .prior_weight = NET_PRIOR_WEIGHT };
 	for (size_t i = 0; i < n->n_entries; i++) {
 		scaled_entries[i] = n->entries[i];
 		if (n->entries[i].cell == n->large_cell)
@@ -219,12 +271,22 @@ struct cell_sum {
 	double sum, variance;
 };
 
-/* A group's growth: what its windows say, put right where the heap's own count of a cell is known. */
-struct raked {
-	double blocks, variance;   /* a second */
-	double certain;            /* of the blocks, in cells whose growth is beyond chance */
-	double gross;              /* of the entries it was made of, before */
+/* A quantity of a group, in blocks or bytes a second: its entries as the windows saw them, and as the heap's counts have it. */
+struct quantity {
+	double gross, net, variance;
 };
+
+struct raked {
+	struct quantity blocks, bytes;
+	double certain;            /* of the net blocks, in cells whose growth is beyond chance */
+};
+
+static void quantity_add(struct quantity *q, double gross, double net, double error)
+{
+	q->gross += gross;
+	q->net += net;
+	q->variance += error * error;
+}
 
 static double scale_of(const struct estimates *e, const struct netting *n, const struct net_entry *entry)
 {
@@ -232,43 +294,46 @@ static double scale_of(const struct estimates *e, const struct netting *n, const
 }
 
 /* The growth of a cell is known far better than any survivor count: it is shared out among the sites by their survivors. */
-static void rake(const struct estimates *e, const struct netting *n, const struct net_entry *entry, const struct cell_sum *cell,
-		 struct raked *raked)
+static void rake(const struct estimates *e, const struct netting *n, size_t i, const struct cell_sum *cell, struct raked *raked)
 {
+	const struct net_entry *entry = &n->entries[i];
 	double scale = scale_of(e, n, entry), mine = n->sites[entry->site].net * entry->rate * scale, error = entry->error * scale;
-	double growth = fmax(n->cells[entry->cell].growth, 0), share, spread;
+	double growth = fmax(n->cells[entry->cell].growth, 0), size = n->bytes[i] / fmax(entry->rate, 1e-300), share = 0, spread = 0;
 
-	raked->gross += entry->rate;
-	if (!(cell->sum > 0) || !(mine > 0))
-		return;
-	share = mine / cell->sum;
-	/* p (1 - p) times the relative errors of its own and of the others' survivors. */
-	spread = share * (1 - share) *
-		 sqrt(pow(error / fmax(mine, 1e-300), 2) +
-		      (cell->sum > mine ? fmax(cell->variance - error * error, 0) / pow(cell->sum - mine, 2) : 0));
-	raked->blocks += share * growth;
+	if (cell->sum > 0 && mine > 0) {
+		share = mine / cell->sum;
+		/* p (1 - p) times the relative errors of its own and of the others' survivors. */
+		spread = share * (1 - share) *
+			 sqrt(pow(error / mine, 2) +
+			      (cell->sum > mine ? fmax(cell->variance - error * error, 0) / pow(cell->sum - mine, 2) : 0));
+	}
+	error = sqrt(pow(growth * spread, 2) + pow(share * n->cells[entry->cell].error, 2));
+	quantity_add(&raked->blocks, entry->rate, share * growth, error);
+	quantity_add(&raked->bytes, n->bytes[i], share * growth * size, error * size);
 	if (growth > CERTAIN_ERRORS * n->cells[entry->cell].error)
 		raked->certain += share * growth;
-	raked->variance += pow(growth * spread, 2) + pow(share * n->cells[entry->cell].error, 2);
+}
+
+/* What stands in cells that nobody counted goes with the rest. */
+static struct report_estimate quantity_estimate(const struct quantity *q, double gross, uint64_t aged)
+{
+	double factor = q->net / fmax(q->gross, 1e-300), half = 1.96 * sqrt(q->variance) / fmax(q->gross, 1e-300);
+
+	half = sqrt(half * half + pow(RAKED_SYSTEMATIC * factor, 2) + pow(factor * FEW / (double)(aged + 1), 2));
+	return (struct report_estimate){ factor * gross, fmax(factor - half, 0) * gross, (factor + half) * gross };
 }
 
 static void apply_raked(const struct raked *raked, struct estimate *g)
 {
-	double known = g->gross_blocks > 0 ? fmin(raked->gross / g->gross_blocks, 1) : 0, factor, half;
+	double known = g->gross_blocks > 0 ? raked->blocks.gross / g->gross_blocks : 0;
 
 	if (known < KNOWN_SHARE || (g->moves && g->large_bytes > MOVED_SHARE * g->gross_bytes))
 		return;
-	/* What stands in cells that nobody counted goes with the rest. */
-	factor = raked->blocks / fmax(raked->gross, 1e-300);
-	half = 1.96 * sqrt(raked->variance) / fmax(raked->gross, 1e-300);
-	half = sqrt(half * half + pow(RAKED_SYSTEMATIC * factor, 2) + pow(factor * FEW / (double)(g->aged + 1), 2));
-	g->blocks = (struct report_estimate){ factor * g->gross_blocks, fmax(factor - half, 0) * g->gross_blocks,
-					      (factor + half) * g->gross_blocks };
-	g->bytes = (struct report_estimate){ factor * g->gross_bytes, fmax(factor - half, 0) * g->gross_bytes,
-					     (factor + half) * g->gross_bytes };
+	g->blocks = quantity_estimate(&raked->blocks, g->gross_blocks, g->aged);
+	g->bytes = quantity_estimate(&raked->bytes, g->gross_bytes, g->aged);
 	g->counted = true;
 	/* The cells grow steadily over the later half of the time: that is more than the few survivors can say of themselves. */
-	if (raked->certain > 0.5 * raked->blocks && raked->blocks > 0)
+	if (raked->certain > 0.5 * raked->blocks.net && raked->blocks.net > 0)
 		g->trend = TREND_RISING;
 }
 
@@ -285,7 +350,7 @@ static int rake_groups(struct estimates *e, const struct netting *n)
 		cells[n->entries[i].cell].variance += pow(n->entries[i].error * scale, 2);
 	}
 	for (size_t i = 0; i < n->n_entries && !r; i++)
-		rake(e, n, &n->entries[i], &cells[n->entries[i].cell], &raked[n->entries[i].site]);
+		rake(e, n, i, &cells[n->entries[i].cell], &raked[n->entries[i].site]);
 	for (size_t i = 0; i < n->n_sites && !r; i++)
 		apply_raked(&raked[i], &e->groups[n->site_groups[i]]);
 	free(cells);

@@ -5,6 +5,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* Share of what a line allocates that it must keep for its survivors to be called its own. */
+#define KEPT_LEAST 0.01
+
 struct findings {
 	struct report_finding *findings;
 	size_t count;
@@ -89,6 +92,9 @@ static void fill_estimate(const struct estimate *e, struct report_finding *f)
 	}
 	f->bytes_per_second = e->bytes;
 	f->blocks_per_second = e->blocks;
+	/* Of a line that hardly keeps anything it is not known whether what stands there now is its own. */
+	if (f->first_hand == 1 && (!(e->bytes.low > 0) || e->gross_blocks < KEPT_LEAST * e->allocated))
+		f->first_hand = -1;
 	/* How sure it is that it grows at all: the distance of the lower bound from nothing. */
 	f->confidence = e->bytes.estimate > 0 ? fmin(fmax(e->bytes.low / e->bytes.estimate, 0), 1) : 0;
 }

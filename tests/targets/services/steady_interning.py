@@ -6,6 +6,8 @@ import sys
 
 import service
 
+# What 3.12 interns is immortal (up to 3.12.4): there this is a leak, and the default mode says so.
+SINCE = (3, 13)
 RIGHT = ("steady",)
 NAMES = collections.deque(maxlen=500)
 
