@@ -191,7 +191,6 @@ static int profile(struct attach *a, uint64_t now_ns, struct diagnosis *d)
 static int diagnose(struct attach *a, uint64_t now_ns, struct diagnosis *d)
 {
 	struct sampling *sampling = pipeline_sampling(a->pipeline, tracee_target(a->tracee));
-	struct window_totals small = windows_totals(tracee_windows(a->tracee), WINDOW_SMALL);
 	struct estimates_input in = {
 		.growth = a->growth,
 		.survivors = sampling_survivors(sampling),
@@ -202,7 +201,6 @@ static int diagnose(struct attach *a, uint64_t now_ns, struct diagnosis *d)
 		.windows = a->windows,
 		.pieces = d->pieces,
 		.n_pieces = d->n_pieces,
-		.distortion = small.armed_s > 0 ? small.overhead_s / small.armed_s : 0,
 	};
 	int r;
 

@@ -43,7 +43,6 @@ struct estimates_input {
 	const struct estimates_allocs *allocs;
 	size_t n_allocs;
 	double allocs_weight;                  /* what one allocation seen stands for, on average */
-	double distortion;                     /* share of the armed time that was overhead, 0..1: how far the weights rest on costs measured */
 };
 
 /* What a group's live blocks are, the most bytes first. */

@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "base/random.h"
+
 /* One window a period, shorter or longer; a shorter one than LENGTH_MIN would be lost in the time that arming takes, so then rarer ones. */
 #define PERIOD_NS 100e6
 #define LENGTH_MIN_NS 300e3
@@ -44,13 +46,10 @@ void pace_init(struct pace *p, const struct pace_options *options, uint64_t now_
 	};
 }
 
-/* xorshift64*: chance enough for the time of a window, and the same again for the same seed. */
+/* Between 0 and 1, neither of them. */
 static double uniform(struct pace *p)
 {
-	p->random ^= p->random >> 12;
-	p->random ^= p->random << 25;
-	p->random ^= p->random >> 27;
-	return ((double)(p->random * 0x2545f4914f6cdd1dull >> 11) + 0.5) / 9007199254740992.0;
+	return ((double)(random_next(&p->random) >> 11) + 0.5) / 9007199254740992.0;
 }
 
 static double since(uint64_t before, uint64_t now)

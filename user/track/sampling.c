@@ -18,7 +18,6 @@ struct sampling {
 	struct types *types;
 	struct blocks *blocks;
 	struct codes *codes;
-	uint32_t windows[WINDOW_GROUP_COUNT];
 	struct large_free *large_frees;   /* a ring */
 	uint64_t n_large_frees;
 	float large_weight;               /* of the large group's last window */
@@ -234,7 +233,6 @@ int sampling_on_window(struct sampling *s, struct session *session, uint32_t tar
 		s->large_weight = (float)window_weight(record, record->start_ns);
 	session_take_nursery(session, target, take_from_nursery, s);
 	r = s->error ?: settle(s, record);
-	s->windows[record->group]++;
 	if (!r)
 		r = sampling_check(s, clock_mono_ns(&clock_real));
 	if (!r && record->hits)
@@ -262,11 +260,6 @@ const struct survivors *sampling_survivors(const struct sampling *s)
 struct types *sampling_types(const struct sampling *s)
 {
 	return s->types;
-}
-
-uint32_t sampling_windows(const struct sampling *s, enum window_group group)
-{
-	return s->windows[group];
 }
 
 uint64_t sampling_strays(const struct sampling *s)

@@ -66,7 +66,5 @@ void sampling_visit_large_frees(const struct sampling *sampling, large_free_fn f
 /* Bytes in large blocks since the attach: what was allocated less what was freed. */
 double sampling_large_bytes(const struct sampling *sampling);
 
-/* Windows closed so far, of a group; and the time they stand for, in seconds. */
-uint32_t sampling_windows(const struct sampling *sampling, enum window_group group);
 /* Blocks seen whose window never closed in order: stragglers, dropped. */
 uint64_t sampling_strays(const struct sampling *sampling);

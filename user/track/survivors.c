@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/map64.h"
+#include "base/random.h"
 
 #define NONE UINT32_MAX
 #define BATCH 1024
@@ -151,10 +152,7 @@ static void die(struct survivors *s, uint32_t i, uint64_t now_ns)
 /* A coin. The same program, fed the same, draws the same. */
 static bool coin(struct survivors *s)
 {
-	s->random ^= s->random >> 12;
-	s->random ^= s->random << 25;
-	s->random ^= s->random >> 27;
-	return (s->random * 0x2545f4914f6cdd1dull) >> 63;
+	return random_next(&s->random) >> 63;
 }
 
 static void evict_or_double(struct survivors *s, uint32_t i)
