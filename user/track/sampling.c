@@ -8,6 +8,7 @@
 #include "base/map64.h"
 #include "interp/dict_keys.h"
 #include "track/codes.h"
+#include "track/key_tables.h"
 
 /* One check of survivors looks at no more, so that windows are not kept waiting. */
 #define LOOKS_AT_ONCE 1024
@@ -189,6 +190,17 @@ static void take_from_nursery(void *ctx, uint32_t target, uint64_t addr, const s
 		s->error = r;
 }
 
+static int settle_one(struct sampling *s, const struct window_record *record, struct survivor *b)
+{
+	b->weight = (float)window_survivor_weight(record, b->time_ns);
+	b->window = record->index * WINDOW_GROUP_COUNT + (uint32_t)record->group;
+	if (b->weight == 0)
+		return 0;
+	if (b->large)
+		s->large_bytes += (double)b->weight * b->size;
+	return survivors_add(s->survivors, b);
+}
+
 /* Blocks of the window get its weight; those of another that is still open go on waiting. */
 static int settle(struct sampling *s, const struct window_record *record)
 {
@@ -201,11 +213,7 @@ static int settle(struct sampling *s, const struct window_record *record)
 	r = map64_new(sizeof(struct survivor), &waiting);
 	while (!r && (b = map64_next(s->waiting, &cursor, &addr))) {
 		if (b->large == (record->group == WINDOW_LARGE) && b->time_ns >= record->start_ns) {
-			b->weight = (float)window_weight(record, b->time_ns);
-			if (b->large)
-				s->large_bytes += (double)b->weight * b->size;
-			b->window = record->index * WINDOW_GROUP_COUNT + (uint32_t)record->group;
-			r = survivors_add(s->survivors, b);
+			r = settle_one(s, record, b);
 		} else if (b->large != (record->group == WINDOW_LARGE)) {
 			struct survivor *kept = map64_put(waiting, addr, NULL);
 
@@ -245,6 +253,11 @@ int sampling_check(struct sampling *s, uint64_t now_ns)
 	int r = survivors_check(s->survivors, s->blocks, now_ns, LOOKS_AT_ONCE);
 
 	return r < 0 ? r : 0;
+}
+
+int sampling_settle_owners(struct sampling *s)
+{
+	return s->sees_objects && s->key_table_size ? key_tables_charge(s->survivors, s->types, s->blocks, s->key_table_size) : 0;
 }
 
 uint64_t sampling_next_ns(const struct sampling *s)

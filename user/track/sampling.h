@@ -38,6 +38,8 @@ int sampling_on_window(struct sampling *sampling, struct session *session, uint3
 /* Looks at the survivors that are due. -ESRCH: the process is gone. */
 int sampling_check(struct sampling *sampling, uint64_t now_ns);
 uint64_t sampling_next_ns(const struct sampling *sampling);
+/* For a report: asks surviving objects which memory from free lists is theirs (track/key_tables.h). 0, -ESRCH, -EPERM, -ENOMEM. */
+int sampling_settle_owners(struct sampling *sampling);
 
 const struct survivors *sampling_survivors(const struct sampling *sampling);
 struct types *sampling_types(const struct sampling *sampling);

@@ -61,6 +61,12 @@ int survivors_check(struct survivors *survivors, struct blocks *blocks, uint64_t
 /* When the next look is due, CLOCK_MONOTONIC. */
 uint64_t survivors_next_ns(const struct survivors *survivors);
 
+/*
+ * Blocks that are told of instead of what is known at their addresses, until the next call: memory from a free list that its allocation
+ * says nothing of, but its owner does. Copied. Neither looked at nor counted. -ENOMEM.
+ */
+int survivors_set_owned(struct survivors *survivors, const struct survivor *owned, size_t count);
+
 typedef void (*survivor_fn)(void *ctx, const struct survivor *block);
 void survivors_visit(const struct survivors *survivors, survivor_fn fn, void *ctx);
 /* NULL: nothing of this stack has been sampled. */
