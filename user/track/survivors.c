@@ -296,16 +296,16 @@ int survivors_add(struct survivors *s, const struct survivor *block)
 	return 0;
 }
 
-uint64_t survivors_freed(struct survivors *s, uint64_t addr, uint64_t time_ns)
+bool survivors_freed(struct survivors *s, uint64_t addr, uint64_t time_ns, struct survivor *ret_block)
 {
 	const uint32_t *i = map64_get(s->index, addr);
-	uint64_t born_ns;
 
 	if (!i || s->entries[*i].block.time_ns > time_ns)
-		return 0;
-	born_ns = s->entries[*i].block.time_ns;
+		return false;
+	if (ret_block)
+		*ret_block = s->entries[*i].block;
 	die(s, *i, time_ns);
-	return born_ns;
+	return true;
 }
 
 static void requeue(struct survivors *s, uint32_t i, uint64_t now_ns)

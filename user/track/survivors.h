@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,7 @@ struct survivor {
 	uint32_t stack;        /* index into struct stacks */
 	uint32_t type;         /* types id; 0: no object */
 	uint32_t window;       /* the window it was seen in: what one window saw is not independent */
+	uint32_t chain;        /* of blocks that took each other's place (track/moves.h); 0: none */
 	float weight;          /* allocations it stands for */
 	uint8_t large;         /* which windows: 1 the large group's */
 	uint8_t object;        /* 1: its creation as an object was seen (3.13+), so the line is first-hand */
@@ -53,8 +55,8 @@ DEFINE_CLEANUP(struct survivors, survivors_free)
 
 /* A block left its window alive. Whatever was known at its address is dead. */
 int survivors_add(struct survivors *survivors, const struct survivor *block);
-/* A free (or a reallocation) of addr was seen at time_ns. Returns when the block was allocated; 0: it was not known. */
-uint64_t survivors_freed(struct survivors *survivors, uint64_t addr, uint64_t time_ns);
+/* A free (or a reallocation) of addr was seen at time_ns. False: it was not known; else ret_block (may be NULL) is what was known. */
+bool survivors_freed(struct survivors *survivors, uint64_t addr, uint64_t time_ns, struct survivor *ret_block);
 
 /* Looks at those that are due, at most max of them. Returns how many, or a negative errno: -ESRCH, the process is gone. */
 int survivors_check(struct survivors *survivors, struct blocks *blocks, uint64_t now_ns, size_t max);
