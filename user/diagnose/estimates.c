@@ -69,6 +69,15 @@ static size_t group_at(const struct estimates *e, double t, uint32_t stack)
 	return growth_rank_of(e->in->growth, FINDING_python, stack);
 }
 
+static uint32_t class_of(const struct survivor *b)
+{
+	if (b->large || b->size > 512)
+		return LARGE_CLASS;
+	if (b->block_bytes)
+		return b->block_bytes / CLASS_BYTES - 1;
+	return b->size ? (b->size - 1) / CLASS_BYTES : 0;
+}
+
 static void collect(void *ctx, const struct survivor *b)
 {
 	struct estimates *e = ctx;
@@ -84,7 +93,7 @@ static void collect(void *ctx, const struct survivor *b)
 	add_sample(e, &(struct sample){
 		.group = (uint32_t)group,
 		.window = b->window,
-		.size_class = b->large || b->size > 512 ? LARGE_CLASS : b->size ? (b->size - 1) / 16 : 0,
+		.size_class = class_of(b),
 		.type = b->type,
 		.weight = b->weight,
 		.size = b->size,

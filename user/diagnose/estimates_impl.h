@@ -5,6 +5,7 @@
 #include "base/map64.h"
 #include "diagnose/estimates.h"
 
+#define CLASS_BYTES 16u          /* between size classes */
 #define LARGE_CLASS UINT32_MAX   /* size class of all blocks over 512 bytes */
 #define MOVED_SHARE 0.5          /* a line that gives back so much of what it takes in large blocks moves a container */
 

@@ -55,6 +55,7 @@ static void propose(struct list *tables, const struct survivor *dict, uint64_t k
 	table.size = (uint32_t)table_size;
 	table.type = 0;
 	table.print = 0;
+	table.block_bytes = 0;
 	list_add(tables, &table);
 }
 

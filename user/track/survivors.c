@@ -336,6 +336,7 @@ static bool is_dead(struct survivor *b, const struct block_look *look)
 		return true;
 	b->type = look->type;
 	b->print = look->print;
+	b->block_bytes = (uint16_t)look->block_bytes;
 	return false;
 }
 

@@ -29,6 +29,7 @@ struct survivor {
 	uint32_t size;         /* bytes requested */
 	uint32_t stack;        /* index into struct stacks */
 	uint32_t type;         /* types id; 0: no object */
+	uint16_t block_bytes;  /* of the size class it lies in; 0: not known yet, or in no arena */
 	uint32_t window;       /* the window it was seen in: what one window saw is not independent */
 	uint32_t chain;        /* of blocks that took each other's place (track/moves.h); 0: none */
 	float weight;          /* allocations it stands for */
