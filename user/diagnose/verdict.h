@@ -26,6 +26,8 @@ struct evidence_point {
 	double live_bytes, live_blocks; /* pymalloc's small blocks in use */
 	double large_bytes, raw_blocks; /* Python blocks over 512 bytes */
 	double arena_bytes;
+	/* of a balance sheet; most points have none: free and in memory inside arenas and inside libc's heaps, and what of the latter is whole pages */
+	double arena_free, libc_free, trimmable;
 };
 
 struct evidence {
@@ -42,6 +44,7 @@ struct evidence {
 		bool counted; /* the growth is the heap's own count; survivors only say whose it is */
 		double survivors; /* blocks seen that lived to be this old: */
 		double age; /* seconds */
+		double large_share;        /* of its bytes: in blocks over 512 bytes; NAN unknown */
 	} strongest;
 };
 
