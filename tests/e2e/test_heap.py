@@ -365,6 +365,22 @@ def test_refusals(python, tmp_path):
         check_refusal(harness.run_leaksnoop("heap", target.pid, "--compare", "/nonexistent/x"), "cannot load /nonexistent/x", hint=False)
 
 
+def test_another_malloc(python):
+    """jemalloc: pymalloc's blocks are read, and it is said that larger ones are not."""
+    library = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2"
+    assert os.path.exists(library), "needs libjemalloc2 (scripts/deps.sh)"
+    with Known(python, env={"LD_PRELOAD": library}) as target:
+        report = heap(target.pid)
+        assert report["quality"]["small_only"] and report["totals"]["objects"] > 10000
+        text = harness.run_leaksnoop("heap", target.pid).stdout
+        assert "over 512 bytes are missing" in text
+        memory = harness.run_leaksnoop("memory", target.pid, "--format", "json").report["memory"]
+        assert memory["explained_ratio"] > 0.95
+        target.check_unharmed()
+    with Known(python) as target:
+        assert not heap(target.pid)["quality"]["small_only"]
+
+
 @pytest.mark.parametrize("allocator", ["malloc", "debug", "pymalloc"])
 def test_allocators(python, allocator):
     """PYTHONMALLOC: objects in libc's chunks, and objects between guards."""

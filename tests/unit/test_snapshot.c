@@ -52,6 +52,7 @@ static void test_round_trip(void **state)
 	(void)state;
 	s->container = strdup("docker:0123456789ab");
 	s->census->retries = 17;
+	s->census->small_only = true;
 	s->census->refused = 4;
 	s->census->non_objects[CENSUS_DICT_KEYS] = (struct census_row){ .count = 9, .bytes = 1152 };
 	s->census->non_objects[CENSUS_UNKNOWN] = (struct census_row){ .count = 1, .bytes = 32 };
@@ -74,6 +75,7 @@ static void test_round_trip(void **state)
 	assert_int_equal(back->census->bytes, s->census->bytes);
 	assert_int_equal(back->census->block_bytes, s->census->block_bytes);
 	assert_int_equal(back->census->retries, 17);
+	assert_true(back->census->small_only);
 	assert_int_equal(back->census->refused, 4);
 	assert_int_equal(back->census->read_bytes, s->census->read_bytes);
 	assert_true(back->census->seconds == s->census->seconds);
@@ -284,7 +286,20 @@ static size_t read_file(uint8_t *data, size_t size)
 	return fread(data, 1, size, f);
 }
 
-/* Every cut of a real file breaks off; every flipped bit is noticed (or is one of gzip's header, where it says nothing: time, system). */
+static bool says_the_same(const struct snapshot *a, const struct snapshot *b)
+{
+	bool same = a->census->n_types == b->census->n_types;
+
+	for (size_t i = 0; i < a->census->n_types && same; i++)
+		same = !strcmp(a->census->types[i].name, b->census->types[i].name) && a->census->types[i].count == b->census->types[i].count &&
+		       a->census->types[i].bytes == b->census->types[i].bytes;
+	return same;
+}
+
+/*
+ * Every cut of a real file breaks off; every flipped bit is noticed, or changes nothing: in gzip's header (time, system), or where the same
+ * text can be packed in two ways.
+ */
 static void test_every_byte(void **state)
 {
 	_cleanup_(snapshot_freep) struct snapshot *s = snapshot_by_hand(census_by_hand(some), 4242, 0);
@@ -306,7 +321,7 @@ static void test_every_byte(void **state)
 
 		data[i / 8] ^= (uint8_t)(1 << i % 8);
 		if (!snapshot_parse(data, size, "it", &back, NULL)) {
-			assert_true(i / 8 < 10);
+			assert_true(says_the_same(s, back));
 			accepted++;
 		}
 		data[i / 8] ^= (uint8_t)(1 << i % 8);

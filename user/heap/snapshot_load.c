@@ -165,6 +165,7 @@ static int take_head(struct loader *l, const json_t *head)
 	if (!get_time(head, &s->wall) || !get_number(totals, "block_bytes", &c->block_bytes) || !get_number(totals, "retries", &c->retries) ||
 	    !get_number(totals, "refused", &c->refused) || !get_number(totals, "read_bytes", &c->read_bytes))
 		return refuse(l, -EBADMSG, "it is damaged: its head lacks a field");
+	c->small_only = json_is_true(json_object_get(totals, "small_only"));
 	c->seconds = json_number_value(json_object_get(totals, "seconds"));
 	if (!isfinite(c->seconds) || c->seconds < 0)
 		return refuse(l, -EBADMSG, "it is damaged: its head makes no sense");

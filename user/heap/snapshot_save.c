@@ -78,9 +78,10 @@ static int write_head(gzFile gz, const struct snapshot *s)
 	target = json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o}", "pid", (int)s->pid, "python", text_json(s->python), "cmdline",
 			   cmdline_json(s->cmdline), "container", text_json(s->container), "host", text_json(s->host), "boot_id",
 			   text_json(s->boot_id), "start_ticks", number_json(s->start_ticks));
-	totals = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f}", "objects", number_json(c->objects), "bytes", number_json(c->bytes),
+	totals = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:b}", "objects", number_json(c->objects), "bytes", number_json(c->bytes),
 			   "block_bytes", number_json(c->block_bytes), "retries", number_json(c->retries), "refused",
-			   number_json(c->refused), "read_bytes", number_json(c->read_bytes), "seconds", c->seconds);
+			   number_json(c->refused), "read_bytes", number_json(c->read_bytes), "seconds", c->seconds,
+			   "small_only", c->small_only);
 	return write_line(gz, json_pack("{s:s+, s:s, s:o, s:o}", "schema", SNAPSHOT_SCHEMA, "1", "time", fmt_time(s->wall).s, "target",
 					target, "totals", totals));
 }

@@ -45,6 +45,7 @@ static json_t *quality_json(struct builder *b, const struct census *census, doub
 
 	json_set(&b->json, object, "retries", json_number(census->retries));
 	json_set(&b->json, object, "refused", json_number(census->refused));
+	json_set(&b->json, object, "small_only", json_boolean(census->small_only));
 	json_set(&b->json, object, "seconds", json_finite(census->seconds));
 	json_set(&b->json, object, "read_bytes", json_number(census->read_bytes));
 	json_set(&b->json, object, "frozen_seconds", json_finite(frozen_seconds));

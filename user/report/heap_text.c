@@ -194,6 +194,8 @@ static void append_sums(struct strbuf *buf, const struct heap_report *report)
 	if (report->before && report->before->census->refused)
 		strbuf_appendf(buf, "; refused before: %s", fmt_count(report->before->census->refused).s);
 	strbuf_append_c(buf, '\n');
+	if (census->small_only)
+		strbuf_appendf(buf, "objects in blocks over 512 bytes are missing: the process does not run on glibc's malloc\n");
 	if (isfinite(report->frozen_seconds))
 		strbuf_appendf(buf, "the process stood still for %s\n", fmt_duration(report->frozen_seconds).s);
 }
