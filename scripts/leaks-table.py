@@ -10,7 +10,7 @@ import sys
 
 HEAD = """# What the default mode says of {count} services
 
-Each service of `tests/targets/services` was warmed up for {warm} s and observed for {seconds:g} s in the default mode, two at a time.
+Each service of `tests/targets/services` was warmed up for {warm} s and observed for {seconds:g} s in the default mode, a few at a time on two cores.
 *True rate* is what the leaking line of the first finding really kept a second: leaked objects counted by the program, times bytes an
 object under tracemalloc on the same interpreter; a span, as pymalloc rounds up and containers grow in leaps (`tests/e2e/leaks.py`
 explains it). *Found*: the first finding's innermost line, or its direct caller, is the leaking line. **Bold** is wrong.
