@@ -77,7 +77,7 @@ static __always_inline void alloc_sample_small(const struct hit *h, __u64 size)
 	__u64 tstate, addr;
 
 	alloc_enter(h, size);
-	tstate = walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 1);
+	tstate = walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), h->sp, 1);
 	addr = predict_block_or_fresh(h->cfg, tstate, size);
 	if (addr) {
 		alloc_done(h, tstate, addr);
@@ -112,7 +112,7 @@ static __always_inline void alloc_on_malloc(const struct hit *h, __u64 size)
 		return;
 	t->predicted = 1;
 	t->raw_sp = 0;
-	tstate = walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 1);
+	tstate = walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), h->sp, 1);
 	addr = predict_block(h->cfg, tstate, size);
 	if (addr)
 		alloc_done(h, tstate, addr);
@@ -132,7 +132,7 @@ static __always_inline __u64 alloc_chunk_size(__u64 addr)
  */
 static __always_inline void alloc_free_large(const struct hit *h, __u64 addr, __u16 flags)
 {
-	__u64 stack = emit_stack_of(h->cfg, h->target, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 0), &h->t->walk);
+	__u64 stack = emit_stack_of(h->cfg, h->target, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), h->sp, 0), &h->t->walk);
 
 	emit_block(EVENT_FREE, flags | EVENT_F_LARGE, h->target, addr, alloc_chunk_size(addr), stack, STAT_LOST_FREE);
 }
@@ -223,7 +223,7 @@ static __always_inline void alloc_on_return(const struct hit *h, __u64 addr)
 	if (!alloc_is_return(h->t, h->sp))
 		return;
 	if (addr) {
-		alloc_done(h, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), thread_has_gil(h->t)), addr);
+		alloc_done(h, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), h->sp, thread_has_gil(h->t)), addr);
 	} else {
 		h->t->sp = 0;
 		alloc_failed(h->target, h->t);
@@ -236,5 +236,5 @@ static __always_inline void alloc_on_fresh(const struct hit *h, __u64 addr)
 	const struct thread_state *t = h->t;
 
 	if (addr && t->sp && t->predicted && t->size - 1 < PREDICT_SIZE_MAX && h->sp <= t->sp)
-		alloc_done(h, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 1), addr);
+		alloc_done(h, walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), h->sp, 1), addr);
 }

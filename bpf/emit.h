@@ -228,5 +228,5 @@ static __always_inline __u64 emit_stack_of(const struct target_cfg *cfg, __u32 t
 
 static __always_inline __u64 emit_stack(const struct target_cfg *cfg, __u32 target, int has_gil, struct walk_scratch *walk)
 {
-	return emit_stack_of(cfg, target, walk_tstate(&cfg->walk, ARCH_FS_BASE(), has_gil), walk);
+	return emit_stack_of(cfg, target, walk_tstate(&cfg->walk, ARCH_FS_BASE(), 0, has_gil), walk);
 }

@@ -94,7 +94,7 @@ static __always_inline void object_created(const struct hit *h, __u64 object)
 		size = object_end(h, block);
 	if (!size)
 		size = object_size(cfg, block, object, type);
-	tstate = walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 1);
+	tstate = walk_tstate(&h->cfg->walk, ARCH_FS_BASE(), 0, 1);
 	nursery_put(h->target, block, size | flags, emit_stack_of(h->cfg, h->target, tstate, &h->t->walk), h->now_ns);
 }
 

@@ -60,19 +60,35 @@ static __always_inline __u64 walk_mix(__u64 hash, __u64 value)
 	return hash ^ (hash >> 32);
 }
 
+#define MAIN_STACK_MAX (1ull << 26)
+
+/*
+ * 3.11: does the C stack that sp points into hold the record of the frame that this state executes? Then this thread runs it. glibc keeps
+ * what fs points at on top of each stack but the main thread's, above which there is no other.
+ */
+static __always_inline int walk_runs_here(const struct walk_cfg *cfg, __u64 tstate, __u64 fs, __u64 sp)
+{
+	__u64 cframe;
+
+	if (!sp || cfg->cframe_current == NO_OFFSET)
+		return 0;
+	cframe = walk_read_u64(tstate + cfg->ts_frame);
+	return cframe > sp && (fs > sp ? cframe < fs : cframe - sp < MAIN_STACK_MAX);
+}
+
 /*
  * The thread state of the thread whose fs base this is, attached or not; 0 if it has none. has_gil: the thread is known to hold the
  * GIL. Up to 3.11 that matters: the holder's state is found at once, also that of a sub-interpreter run by a thread that did not
- * create it (its thread_id is then its creator's).
+ * create it (its thread_id is then its creator's). Without, 3.11 can still tell by sp, the thread's stack pointer (0: not known).
  */
-static __always_inline __u64 walk_tstate(const struct walk_cfg *cfg, __u64 fs, int has_gil)
+static __always_inline __u64 walk_tstate(const struct walk_cfg *cfg, __u64 fs, __u64 sp, int has_gil)
 {
 	__u64 tstate = 0;
 
 	if (cfg->tstate_source == TSTATE_GLOBAL) {
 		/* The GIL's holder: in a call made without the GIL perhaps another thread. */
 		tstate = walk_read_u64(cfg->tstate_addr);
-		if (tstate && !has_gil && walk_read_u64(tstate + cfg->ts_thread_id) != fs)
+		if (tstate && !has_gil && walk_read_u64(tstate + cfg->ts_thread_id) != fs && !walk_runs_here(cfg, tstate, fs, sp))
 			tstate = 0;
 	} else if (cfg->tstate_source == TSTATE_TLS) {
 		tstate = walk_read_u64(fs + cfg->tls_offset);

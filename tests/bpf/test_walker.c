@@ -228,32 +228,49 @@ static void test_hash_tells_stacks_apart(void **state)
 
 static void test_thread_state(void **state)
 {
-	struct walk_cfg cfg = { .tstate_source = TSTATE_GLOBAL, .tstate_addr = BASE + 0x10, .ts_thread_id = 8 };
+	struct walk_cfg cfg = { .tstate_source = TSTATE_GLOBAL, .tstate_addr = BASE + 0x10, .ts_thread_id = 8, .ts_frame = 0x18,
+				.cframe_current = NO_OFFSET };
 	struct machine *m = *state;
 
 	walk_mem = m->mem;
 	put_u64(m, BASE + 0x10, TSTATE);
 	put_u64(m, TSTATE + 8, FS);
-	assert_int_equal(walk_tstate(&cfg, FS, 0), TSTATE);
+	assert_int_equal(walk_tstate(&cfg, FS, 0, 0), TSTATE);
 	/* Another thread holds the GIL, or this one with the state of a sub-interpreter that another made. */
-	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 0), 0);
-	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 1), TSTATE);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 0, 0), 0);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 0, 1), TSTATE);
 	cfg.fallback_offset = 0x20;
 	put_u64(m, FS + 0x1000 + 0x20, 0x4242);
-	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 0), 0x4242);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 0, 0), 0x4242);
+
+	/* 3.11 keeps a record of the frame on the C stack of the thread that executes it: on this one's, another's, the heap. */
+	cfg.cframe_current = 0;
+	put_u64(m, TSTATE + 0x18, FS + 0x800);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, FS + 0x400, 0), TSTATE);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, FS + 0x900, 0), 0x4242);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, 0, 0), 0x4242);
+	put_u64(m, TSTATE + 0x18, FS + 0x2000);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, FS + 0x400, 0), 0x4242);
+	/* The main thread's stack lies above all else. */
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, FS + 0x1800, 0), TSTATE);
+	put_u64(m, TSTATE + 0x18, FS + (1ull << 30));
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, FS + 0x1800, 0), 0x4242);
+	cfg.cframe_current = NO_OFFSET;
+	put_u64(m, TSTATE + 0x18, FS + 0x800);
+	assert_int_equal(walk_tstate(&cfg, FS + 0x1000, FS + 0x400, 0), 0x4242);
 
 	cfg = (struct walk_cfg){ .tstate_source = TSTATE_TLS, .tls_offset = (uint64_t)-16 };
 	put_u64(m, FS - 16, TSTATE);
-	assert_int_equal(walk_tstate(&cfg, FS, 0), TSTATE);
+	assert_int_equal(walk_tstate(&cfg, FS, 0, 0), TSTATE);
 
 	cfg = (struct walk_cfg){ .tstate_source = TSTATE_DTV, .tls_module = 2, .tls_offset = 8 };
 	put_u64(m, FS + 8, BASE + 0x600);
 	put_u64(m, BASE + 0x600 + 32, BASE + 0x700);
 	put_u64(m, BASE + 0x708, TSTATE);
-	assert_int_equal(walk_tstate(&cfg, FS, 0), TSTATE);
+	assert_int_equal(walk_tstate(&cfg, FS, 0, 0), TSTATE);
 	/* glibc: the block is not allocated yet. */
 	put_u64(m, BASE + 0x600 + 32, ~0ull);
-	assert_int_equal(walk_tstate(&cfg, FS, 0), 0);
+	assert_int_equal(walk_tstate(&cfg, FS, 0, 0), 0);
 }
 
 #define WALKER_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)

@@ -18,7 +18,7 @@ FULL_SECONDS = 60
 SHORT_SECONDS = 30
 FULL_INTERPRETERS = ["debian-3.11", "plain-3.12", "debian-3.14"]
 
-SHORT = ["leak_slots", "leak_dict_cache", "leak_closures", "leak_asyncio_tasks", "leak_lru_method", "leak_deque",
+SHORT = ["leak_slots", "leak_dict_cache", "leak_closures", "leak_asyncio_tasks", "leak_lru_method", "leak_deque", "leak_subinterp_shared",
          "steady_lru_turnover", "steady_ring", "steady_threads", "steady_asyncio", "steady_workers"]
 EXACT = ["leak_slots", "leak_exceptions", "leak_queue", "leak_large_bytes", "leak_prefork", "leak_tee"]
 EXACT_SECONDS = 6

@@ -111,7 +111,7 @@ static void walk_thread_of(struct walker *w, uint64_t ident)
 	uint64_t tstate;
 
 	walk_mem = w->mem;
-	tstate = walk_tstate(&w->cfg, ident, 0);
+	tstate = walk_tstate(&w->cfg, ident, 0, 0);
 	assert_int_not_equal(tstate, 0);
 	assert_int_equal(get_u64(w, tstate + w->cfg.ts_thread_id), ident);
 	walk_frames(&w->cfg, tstate, 0, &w->scratch);
