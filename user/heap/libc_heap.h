@@ -11,16 +11,23 @@ enum libc_chunk_state {
 	LIBC_CHUNK_MMAPPED,  /* used, in a mapping of its own */
 };
 
-/* All in bytes unless said otherwise. */
+/*
+ * All in bytes unless said otherwise. When the process is idle used + free + top + overhead is what malloc_info() calls system memory of
+ * all arenas; free - cached + top is mallinfo2()'s fordblks (malloc takes what lies in tcaches for used).
+ */
 struct libc_heap_info {
 	uint64_t arenas;            /* main and thread arenas */
 	uint64_t used, used_chunks; /* handed out, headers included; without mmapped ones */
 	uint64_t free, free_chunks; /* not handed out: bins, fastbins, tcaches; top is not in it */
+	uint64_t cached, cached_chunks;   /* of these: in tcaches */
 	uint64_t top;               /* of all arenas: what lies behind the last chunk */
-	uint64_t trimmable;         /* whole pages inside free and top that are resident: what malloc_trim() could return */
+	uint64_t overhead;          /* headers of heaps and arenas, fenceposts */
+	uint64_t trimmable;         /* whole pages inside chunks in bins and the main arena's top that are in memory: what malloc_trim() could return */
 	uint64_t mmapped, mmapped_chunks;
-	uint64_t resident_used, resident_free;  /* of used; of free and top */
+	uint64_t mmapped_missing;   /* malloc's own count says so much more is mapped than was found; also what it mapped during the walk */
+	uint64_t resident_used, resident_free, resident_mmapped;  /* in memory, of used; of free and top; of mmapped */
 	uint64_t refused;           /* heaps or chunks that made no sense, after retries */
+	uint64_t lost;              /* bytes of heaps that no chunk accounts for because of that */
 	uint64_t retries;
 };
 
