@@ -5,8 +5,8 @@
  * that begin in a piece are judged before any of them is told, so that a piece
  * whose chain breaks, since the target changed it meanwhile, is read again and
  * nothing is told twice. If it stays broken the chunk it begins with may have
- * been merged into one before: the chain is followed anew from the piece before,
- * silently. If that fails too the walk goes on at the next place from
+ * been merged into one before: the chain is followed anew from a place ever
+ * farther back, silently. If that fails too the walk goes on at the next place from
  * which RESYNC chunks follow each other.
  *
  * A chunk is free if the chunk behind says so (and repeats its size), if it is
@@ -32,6 +32,7 @@
 #define TCACHE_CHUNK 0x290u   /* of 2.30 to 2.33 */
 #define TCACHE_BINS 64u
 #define TRIES 8
+#define MARKS 8
 #define RESYNC 8              /* chunks in a row that are believed */
 
 /* A piece as it was read: [start, end) of the target, what was not in memory as zeros. */
@@ -258,20 +259,29 @@ static int tell(struct libc_walk *walk, size_t n)
 	return r;
 }
 
-/* Follows the chain from a chunk before, silently, to the first chunk at or behind *at. */
+/*
+ * Follows the chain from a chunk before, silently, to the first chunk at or behind *at. In pieces, too: chunk by chunk the target would
+ * be faster.
+ */
 static int catch_up(struct libc_walk *walk, const struct libc_region *region, uint64_t from, uint64_t *at)
 {
 	while (from < *at) {
-		uint64_t size_word;
-		int r = rmem_u64(walk->view->mem, RADDR(from + 8), &size_word);
+		uint64_t end = region->end - from < LIBC_PIECE ? region->end : from + LIBC_PIECE, start = from;
+		struct piece piece;
+		int r = read_piece(walk, from, end, &piece);
 
 		if (r < 0)
 			return r == -EFAULT ? -EAGAIN : r;
-		if ((size_word & ~(uint64_t)FLAGS) == 16)
-			from += 16;
-		else if (size_fits(region, from, size_word))
-			from += size_word & ~(uint64_t)FLAGS;
-		else
+		while (from < *at && from + 16 <= end) {
+			uint64_t size_word, size;
+
+			memcpy(&size_word, piece.bytes + (from + 8 - start), sizeof(size_word));
+			size = size_word & ~(uint64_t)FLAGS;
+			if (size != 16 && !size_fits(region, from, size_word))
+				return -EAGAIN;
+			from += size;
+		}
+		if (from < *at && from < end)
 			return -EAGAIN;
 	}
 	*at = from;
@@ -326,8 +336,22 @@ static int resync(struct libc_walk *walk, const struct libc_region *region, uint
 	return 0;
 }
 
-/* A piece that may have to be read again. before: where the piece before began. */
-static int walk_piece(struct libc_walk *walk, struct libc_region *region, uint64_t before, uint64_t piece_size, uint64_t *at)
+/* Where the last pieces began. */
+struct marks {
+	uint64_t at[MARKS];
+	size_t count;   /* ever set */
+};
+
+/* A place behind which the chain is followed anew: at each try farther back, the region's start in the end. */
+static uint64_t good_point(const struct marks *marks, const struct libc_region *region, int tries)
+{
+	size_t back = (size_t)1 << (tries < 8 ? tries : 8);
+
+	return back <= MARKS && back <= marks->count ? marks->at[(marks->count - back) % MARKS] : region->start;
+}
+
+/* A piece that may have to be read again. */
+static int walk_piece(struct libc_walk *walk, struct libc_region *region, const struct marks *marks, uint64_t piece_size, uint64_t *at)
 {
 	uint64_t fences = 0, from;
 	size_t n = 0;
@@ -345,7 +369,7 @@ static int walk_piece(struct libc_walk *walk, struct libc_region *region, uint64
 			return r;
 		if (*at >= region->end)
 			return 0;   /* the heap shrank */
-		r = catch_up(walk, region, before, at);
+		r = catch_up(walk, region, good_point(marks, region, tries), at);
 		if (r < 0 && r != -EAGAIN)
 			return r;
 		if (*at >= region->end)
@@ -366,11 +390,12 @@ static int walk_piece(struct libc_walk *walk, struct libc_region *region, uint64
 int libc_walk_region(struct libc_walk *walk, const struct libc_region *ro)
 {
 	struct libc_region region = *ro;
-	uint64_t at = region.start, before = region.start, piece_size = LIBC_PIECE;
+	uint64_t at = region.start, piece_size = LIBC_PIECE;
+	struct marks marks = { .count = 0 };
 
 	while (at + 16 <= region.end) {
 		uint64_t from = at;
-		int r = walk_piece(walk, &region, before, piece_size, &at);
+		int r = walk_piece(walk, &region, &marks, piece_size, &at);
 
 		if (r < 0)
 			return r;
@@ -379,7 +404,7 @@ int libc_walk_region(struct libc_walk *walk, const struct libc_region *ro)
 			piece_size = PIECE_MIN;
 		else if (at - from < 2 * piece_size && piece_size < LIBC_PIECE)
 			piece_size *= 2;
-		before = from;
+		marks.at[marks.count++ % MARKS] = from;
 	}
 	return 0;
 }
