@@ -17,7 +17,7 @@
 #include "cmd/nearest.h"
 #include "report/report.h"
 
-static const struct verb *const table[] = { &verb_attach, &verb_ps, &verb_doctor, NULL };
+static const struct verb *const table[] = { &verb_attach, &verb_memory, &verb_ps, &verb_doctor, NULL };
 
 const struct verb *const *verbs(void)
 {

@@ -14,6 +14,8 @@
 #include <sys/types.h>
 #include <time.h>
 
+#include "heap/balance.h"
+
 #define REPORT_UNKNOWN UINT64_MAX
 
 struct report_target {
@@ -83,15 +85,6 @@ struct report_finding {
 	const struct report_type *types;       /* NULL unknown */
 	size_t n_types;
 	const struct report_holder *holder;    /* NULL unknown */
-};
-
-#define MEMORY_PARTS(X) X(pymalloc_live, "pymalloc-live") X(pymalloc_free, "pymalloc-free") X(python_large, "python-large") \
-	X(libc_live, "libc-live") X(libc_free, "libc-free") X(mmap, "mmap") X(file, "file") X(stack, "stack") X(other, "other")
-enum memory_part {
-#define X(id, name) MEMORY_##id,
-	MEMORY_PARTS(X)
-#undef X
-	MEMORY_PART_COUNT
 };
 
 struct report_memory {

@@ -61,3 +61,8 @@ bool libc_arenas_fast(const struct libc_arenas *arenas, uint64_t chunk);
 bool libc_arenas_key(const struct libc_arenas *arenas, uint64_t word);
 /* An anonymous mapping, named (PR_SET_VMA_ANON_NAME) or not. */
 bool libc_map_is_anonymous(const struct map *map);
+/*
+ * The next stretch of anonymous private memory that can be written, at or behind *index; mappings that follow each other without a gap are
+ * one (madvise() splits what was mapped as one). *index moves behind it. False: no more.
+ */
+bool libc_next_stretch(const struct maps *maps, size_t *index, uint64_t *ret_start, uint64_t *ret_end);

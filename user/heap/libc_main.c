@@ -139,19 +139,37 @@ static uint64_t chain_end(const struct libc_view *view, uint64_t start, uint64_t
 	return 0;
 }
 
-/* Regions in one anonymous mapping; stops when *missing bytes have been found. */
-static int search_map(const struct libc_view *view, struct libc_arenas *arenas, const struct map *map, uint64_t state, uint64_t top,
-		      uint64_t *missing, uint32_t *steps)
+bool libc_next_stretch(const struct maps *maps, size_t *index, uint64_t *ret_start, uint64_t *ret_end)
+{
+	bool found = false;
+
+	for (; *index < maps_count(maps); (*index)++) {
+		const struct map *map = maps_get(maps, *index);
+		bool fits = map->read && map->write && !map->shared && libc_map_is_anonymous(map);
+
+		if (found && (!fits || map->start != *ret_end))
+			return true;
+		if (!fits)
+			continue;
+		*ret_start = found ? *ret_start : map->start;
+		*ret_end = map->end;
+		found = true;
+	}
+	return found;
+}
+
+/* Regions in one stretch of memory; stops when *missing bytes have been found. */
+static int search_stretch(const struct libc_view *view, struct libc_arenas *arenas, uint64_t at, uint64_t stretch_end, uint64_t state,
+			  uint64_t top, uint64_t *missing, uint32_t *steps)
 {
 	struct residency pages;
-	uint64_t at = map->start;
 
 	residency_init(&pages, view->pagemap);
-	while (at < map->end && *missing && *steps > 0) {
+	while (at < stretch_end && *missing && *steps > 0) {
 		struct libc_region region = { .start = at, .state = state };
 		uint64_t next = at + PAGE;
 		bool there;
-		int r = residency_run(&pages, at, map->end, &there, &next);
+		int r = residency_run(&pages, at, stretch_end, &there, &next);
 
 		if (r < 0)
 			return r;
@@ -159,12 +177,13 @@ static int search_map(const struct libc_view *view, struct libc_arenas *arenas, 
 			at = next;
 			continue;
 		}
-		region.end = chain_end(view, at, map->end, top, steps);
+		region.end = chain_end(view, at, stretch_end, top, steps);
 		region.has_top = top >= at && top < region.end;
 		r = region.end ? libc_arenas_add(arenas, &region) : 0;
 		if (r < 0)
 			return r;
-		*missing -= region.end - at < *missing && region.end ? region.end - at : region.end ? *missing : 0;
+		if (region.end)
+			*missing -= region.end - at < *missing ? region.end - at : *missing;
 		at = region.end ? (region.end + PAGE - 1) & ~(PAGE - 1) : at + PAGE;
 	}
 	return 0;
@@ -173,14 +192,12 @@ static int search_map(const struct libc_view *view, struct libc_arenas *arenas, 
 static int search(const struct libc_view *view, struct libc_arenas *arenas, uint64_t state, uint64_t top, uint64_t missing)
 {
 	uint32_t steps = STEPS_MAX;
+	uint64_t start, end;
+	size_t index = 0;
 	int r = 0;
 
-	for (size_t i = 0; i < maps_count(view->maps) && missing && r == 0; i++) {
-		const struct map *map = maps_get(view->maps, i);
-
-		if (map->read && map->write && !map->shared && libc_map_is_anonymous(map))
-			r = search_map(view, arenas, map, state, top, &missing, &steps);
-	}
+	while (missing && r == 0 && libc_next_stretch(view->maps, &index, &start, &end))
+		r = search_stretch(view, arenas, start, end, state, top, &missing, &steps);
 	arenas->refused += missing >= REGION_MIN;
 	return r;
 }

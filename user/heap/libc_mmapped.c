@@ -160,23 +160,27 @@ static int step_over(struct search *s, uint64_t at, uint64_t end, uint64_t *ret_
 }
 
 /* The first pass tells of chunks that follow each other from the start on, the second of the others. */
-static int search_map(struct search *s, const struct map *map)
+static int search_stretch(struct search *s, uint64_t at, uint64_t stretch_end)
 {
-	uint64_t at = map->start;
-	bool chain = true;   /* from the mapping's start, or the end of what is taken, chunk after chunk */
+	bool chain = true;   /* from the start of a mapping, or the end of what is taken, chunk after chunk */
 
-	while (at < map->end) {
+	while (at < stretch_end) {
 		const struct libc_range *taken = taken_at(s, at);
-		uint64_t end = taken && taken->start < map->end ? taken->start : map->end, total;
+		uint64_t limit = taken && taken->start < stretch_end ? taken->start : stretch_end, end = limit, total;
+		const struct map *map = maps_at(s->walk->view->maps, at);
 		struct libc_chunk chunk;
 		int r;
 
+		if (map && map->start == at)
+			chain = true;
+		if (map && !s->every_page && map->end < end)
+			end = map->end;
 		if (taken && taken->start <= at) {
 			at = (taken->end + PAGE - 1) & ~(PAGE - 1);
 			chain = true;
 			continue;
 		}
-		r = look(s, at, end - at, &total, &chunk);
+		r = look(s, at, limit - at, &total, &chunk);
 		if (r == 1 && s->every_page == !chain)
 			r = tell(s, at, &chunk);
 		else if (r == 1)
@@ -197,29 +201,26 @@ static int search_map(struct search *s, const struct map *map)
 	return 0;
 }
 
-static int search_maps(struct search *s)
+static int search_all(struct search *s)
 {
-	const struct maps *maps = s->walk->view->maps;
+	uint64_t start, end;
+	size_t index = 0;
 	int r = 0;
 
 	s->next = 0;
-	for (size_t i = 0; i < maps_count(maps) && r >= 0 && !(s->every_page && complete(s)); i++) {
-		const struct map *map = maps_get(maps, i);
-
-		if (map->read && map->write && !map->shared && libc_map_is_anonymous(map))
-			r = search_map(s, map);
-	}
+	while (r >= 0 && !(s->every_page && complete(s)) && libc_next_stretch(s->walk->view->maps, &index, &start, &end))
+		r = search_stretch(s, start, end);
 	return r;
 }
 
 int libc_walk_mmapped(struct libc_walk *walk, const struct libc_range *taken, size_t n_taken)
 {
 	struct search s = { .walk = walk, .taken = taken, .n_taken = n_taken, .pages_left = PAGES_MAX };
-	int r = search_maps(&s);
+	int r = search_all(&s);
 
 	if (r >= 0 && !complete(&s) && walk->arenas->mmapped != UINT64_MAX) {
 		s.every_page = true;
-		r = search_maps(&s);
+		r = search_all(&s);
 	}
 	if (walk->arenas->mmapped != UINT64_MAX && s.bytes > walk->arenas->mmapped)
 		walk->refused++;

@@ -17,6 +17,9 @@
 #define UNICODE_ENTRY 16       /* PyDictUnicodeEntry: key and value (3.11+) */
 #define ENTRY 24               /* PyDictKeyEntry: hash, key, value */
 #define BATCH 256
+#define LOG2_SIZE_MAX 40u
+#define KIND_GENERAL 0u        /* enum DictKeysKind: hash, key and value in each entry */
+#define KIND_MAX 2u
 
 /* ma_keys without the two words before the GC head, and with them. */
 struct piece {
@@ -58,4 +61,49 @@ void dict_keys_read(const struct python *python, const uint64_t *blocks, size_t 
 {
 	for (size_t i = 0; i < count; i += BATCH)
 		read_batch(python, blocks + i, count - i < BATCH ? count - i : BATCH, ret_keys + i);
+}
+
+/* Bytes asked for; 0: these are no key table's numbers. */
+static uint64_t size_by_logs(const struct layout *l, const uint8_t *bytes)
+{
+	uint32_t size = bytes[l->dk_log2_size], index = bytes[l->dk_log2_index_bytes], kind = bytes[l->dk_kind];
+	uint64_t entries[2], usable;
+
+	if (size < 3 || size > LOG2_SIZE_MAX || index < size || index > size + 3 || kind > KIND_MAX)
+		return 0;
+	memcpy(&entries[0], bytes + l->dk_usable, 8);
+	memcpy(&entries[1], bytes + l->dk_nentries, 8);
+	usable = (2ull << size) / 3;
+	if (entries[0] > usable || entries[1] > usable)
+		return 0;
+	return l->dk_indices + (1ull << index) + usable * (kind == KIND_GENERAL ? ENTRY : UNICODE_ENTRY);
+}
+
+/* Up to 3.10 the number of slots stands there, and tells the size of an index. */
+static uint64_t size_by_slots(const struct layout *l, const uint8_t *bytes)
+{
+	uint64_t slots, entries[2], usable, index;
+
+	memcpy(&slots, bytes + l->dk_size, 8);
+	memcpy(&entries[0], bytes + l->dk_usable, 8);
+	memcpy(&entries[1], bytes + l->dk_nentries, 8);
+	if (slots < SLOTS || slots > 1ull << LOG2_SIZE_MAX || (slots & (slots - 1)))
+		return 0;
+	usable = 2 * slots / 3;
+	index = slots <= 0xff ? 1 : slots <= 0xffff ? 2 : slots <= 0xffffffff ? 4 : 8;
+	return entries[0] > usable || entries[1] > usable ? 0 : l->dk_indices + index * slots + usable * ENTRY;
+}
+
+bool dict_keys_fit(const struct python *python, const uint8_t *bytes, size_t len, uint64_t room, uint64_t slack)
+{
+	const struct layout *l = &python->layout;
+	uint64_t want, references;
+
+	if (l->dk_indices == NO_OFFSET || l->dk_indices > len || l->dk_indices < 32)
+		return false;
+	memcpy(&references, bytes, 8);
+	if (!references || references > UINT32_MAX)
+		return false;
+	want = l->minor >= UNICODE_MINOR ? size_by_logs(l, bytes) : size_by_slots(l, bytes);
+	return want && want <= room && room - want <= slack;
 }

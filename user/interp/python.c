@@ -300,3 +300,25 @@ int python_open_memory(struct rmem *mem, raddr_t runtime, uint32_t version_hex, 
 	*ret_python = take_ptr(python);
 	return 0;
 }
+
+ssize_t python_thread_pointers(const struct python *python, uint64_t *ret_pointers, size_t max)
+{
+	_cleanup_(freep) raddr_t *interps = calloc(MAX_INTERPRETERS, sizeof(*interps)), *threads = calloc(max, sizeof(*threads));
+	size_t count = 0;
+	ssize_t n;
+
+	if (!interps || !threads)
+		return -ENOMEM;
+	n = python_interpreters(python, interps, MAX_INTERPRETERS);
+	if (n < 0)
+		return n;
+	for (ssize_t i = 0; i < n && count < max; i++) {
+		ssize_t m = python_threads(python, interps[i], threads, max - count);
+
+		if (m == -ESRCH || m == -EPERM)
+			return m;
+		for (ssize_t k = 0; k < m; k++)
+			count += rmem_u64(python->mem, raddr_add(threads[k], python->layout.ts_thread_id), &ret_pointers[count]) == 0;
+	}
+	return (ssize_t)count;
+}

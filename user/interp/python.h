@@ -49,6 +49,8 @@ const char *python_layout_source(const struct python *python);
 ssize_t python_interpreters(const struct python *python, raddr_t *ret_interps, size_t max);
 /* Thread states of one interpreter. */
 ssize_t python_threads(const struct python *python, raddr_t interp, raddr_t *ret_tstates, size_t max);
+/* What pthread_self() gives in each thread that has a thread state (on x86-64 %fs); the same thread may be there twice. At most max. */
+ssize_t python_thread_pointers(const struct python *python, uint64_t *ret_pointers, size_t max);
 
 /* What the BPF walker needs (all but max_frames). -EPROTO if the TLS offset or another part cannot be found. */
 int python_walk_cfg(const struct python *python, struct walk_cfg *ret_cfg, struct err *err);

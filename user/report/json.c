@@ -146,6 +146,17 @@ static json_t *memory_json(struct builder *b, const struct report_memory *memory
 	return object;
 }
 
+json_t *report_memory_json(const struct report_memory *memory)
+{
+	struct builder b = { 0 };
+	json_t *object = memory_json(&b, memory);
+
+	if (!b.failed)
+		return object;
+	json_decref(object);
+	return NULL;
+}
+
 static json_t *verdict_json(struct builder *b, const struct report_verdict *verdict)
 {
 	static const char *const kinds[] = {

@@ -19,7 +19,7 @@
  *     and 31 more, 1.1 MiB together
  *
  *     lost: 1,204 allocations (ring full; raise --ring-size), 3 stacks (ring full; raise --ring-size)
- *     memory: RSS 84.2 MiB (+410 KiB/s), PSS 80.1 MiB; 97 % of the growth is explained
+ *     memory: RSS 84.2 MiB (+410 KiB/s), PSS 80.1 MiB, 99.7 % explained
  *
  * Names come from the target: every one goes through fmt_escape(). Paths are
  * not cut to the terminal's width, so that they can be copied; source text and
@@ -388,7 +388,7 @@ static void memory(struct out *out, const struct report_memory *m)
 		say(out, " (%s)", fmt_rate_bytes(m->growth_bytes_per_second).s);
 	say(out, ", PSS %s", fmt_size(m->pss_bytes).s);
 	if (isfinite(m->explained_ratio))
-		say(out, "; %.0f %% of the growth is explained", 100 * m->explained_ratio);
+		say(out, ", %.1f %% explained", floor(1000 * m->explained_ratio) / 10);
 	say(out, "\n");
 	for (size_t i = 0; m->has_parts && i < MEMORY_PART_COUNT; i++)
 		say(out, "  %-14s %10s  %s\n", parts[i], fmt_size(m->part[i].bytes).s,
