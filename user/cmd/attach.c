@@ -61,6 +61,8 @@ double attach_budget(const struct attach *a)
 static void attach_close(struct attach *a)
 {
 	history_free(a->history);
+	memory_series_free(a->sheets);
+	balancer_free(a->balancer);
 	growth_free(a->growth);
 	pipeline_free(a->pipeline);
 	tracee_free(a->tracee);
@@ -203,6 +205,9 @@ static int attach_start(struct attach *a, struct err *err)
 	int r;
 
 	a->pagemap = pagemap_open(a->pid);
+	r = attach_memory_begin(a);
+	if (r)
+		return err_set(err, r, "cannot read its memory: %s", strerror(-r));
 	r = tracee_start(a->tracee, a->session, err);
 	if (r)
 		return r;
@@ -260,7 +265,7 @@ static int attach_due(struct attach_loop *l, uint64_t now_ns)
 		if (l->status)
 			clear_status();
 		read_coverage(a);
-		r = attach_report(a);
+		r = attach_report(a, false);
 		l->next_report_ns += (uint64_t)(a->interval * 1e9);
 	}
 	if (l->status && now_ns >= l->next_status_ns) {
@@ -309,6 +314,8 @@ static int attach_loop(struct attach_loop *l)
 			r = attach_sample_step(a);
 		else if (r >= 0 && a->mode == TRACE_EXACT && a->opts->budget > 0)
 			r = attach_obey_budget(a);
+		if (r >= 0)
+			r = attach_memory_step(a);
 		if (r < 0 && r != -ESRCH)
 			return r;
 		if (fds[0].revents)
@@ -355,7 +362,7 @@ static int attach_finish(struct attach *a, struct err *err)
 	read_coverage(a);
 	tracee_disarm(a->tracee);
 	session_drain(a->session);
-	r = attach_report(a);
+	r = attach_report(a, true);
 	return r ? err_set(err, r, "cannot write the report: %s", strerror(-r)) : 0;
 }
 

@@ -6,6 +6,7 @@
 #include "diagnose/coverage.h"
 #include "diagnose/growth.h"
 #include "diagnose/history.h"
+#include "diagnose/memory.h"
 #include "diagnose/source.h"
 #include "pipeline.h"
 #include "report/report.h"
@@ -33,6 +34,10 @@ struct attach {
 	struct growth *growth;
 	struct history *history;                   /* sampled mode; else NULL */
 	uint64_t windows;                          /* closed so far */
+	struct balancer *balancer;
+	struct memory_series *sheets;
+	uint64_t balance_ns, balance_due_ns;       /* of the last sheet; when the next may be drawn */
+	double balance_seconds;                    /* that the last one took */
 	struct source *source;
 	struct coverage coverage;
 	int pagemap;                               /* of the target's address space at the attach */
@@ -63,9 +68,14 @@ double attach_budget(const struct attach *a);
 /* Sampled mode: makes the tables; then, again and again, what is due. -ESRCH: the target is gone. */
 int attach_sample_begin(struct attach *a);
 int attach_sample_step(struct attach *a);
+/* The balance sheets: the first, before anything is armed; then what is due. -ESRCH: the target is gone. */
+int attach_memory_begin(struct attach *a);
+int attach_memory_step(struct attach *a);
+/* What a report says of memory. last: nothing is armed any more, so that it may take its time. */
+void attach_memory_report(struct attach *a, bool last, double seconds, struct report_memory *ret_memory);
 /* Exact mode with a budget: falls back to sampled mode when it costs more. */
 int attach_obey_budget(struct attach *a);
 
 /* Draws a report of what is known now and writes it to a->out. The coverage is that of the last coverage_read(), which must have been made
  * while the slots were armed. */
-int attach_report(struct attach *a);
+int attach_report(struct attach *a, bool last);

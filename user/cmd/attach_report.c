@@ -356,21 +356,6 @@ static void note_end(const struct attach *a, struct notes *n)
 	}
 }
 
-static void fill_memory(struct attach *a, double seconds, struct report_memory *m)
-{
-	struct proc_memory now;
-
-	if (!a->gone && !proc_memory_read(a->pid, &now))
-		a->memory = now;
-	*m = (struct report_memory){
-		.rss_bytes = a->memory.rss_bytes,
-		.pss_bytes = a->memory.pss_bytes,
-		.growth_bytes_per_second =
-			seconds > 0 ? ((double)a->memory.rss_bytes - (double)a->memory_start.rss_bytes) / seconds : NAN,
-		.explained_ratio = NAN,
-	};
-}
-
 static void fill_coverage(struct attach *a, struct report *r, struct report_loss *losses, struct notes *notes)
 {
 	a->coverage.replaced = ledger_replaced(pipeline_ledger(a->pipeline));
@@ -398,7 +383,7 @@ static void fill_coverage(struct attach *a, struct report *r, struct report_loss
 	r->coverage.n_losses = STAT_COUNT - STAT_LOST_FIRST;
 }
 
-int attach_report(struct attach *a)
+int attach_report(struct attach *a, bool last)
 {
 	static const char *const groups[] = { "line", "file", "traceback" }, *const modes[] = { "sampled", "exact", "passive" };
 	_cleanup_(findings_freep) struct findings *findings = NULL;
@@ -431,7 +416,7 @@ int attach_report(struct attach *a)
 	findings_more(findings, &r.n_findings_more, &r.more_bytes);
 	r.more_bytes += growth_filtered_bytes(a->growth);
 	fill_coverage(a, &r, losses, &notes);
-	fill_memory(a, seconds, &memory);
+	attach_memory_report(a, last, seconds, &memory);
 	r.memory = &memory;
 	if (a->history) {
 		r.overhead_ratio = overhead(a, seconds);

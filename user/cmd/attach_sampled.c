@@ -35,7 +35,10 @@ int attach_sample_begin(struct attach *a)
 		return r;
 	sampling_know_objects(sampling, tracee_objects(a->tracee) == OBJECTS_SEEN);
 	pipeline_sample(a->pipeline, tracee_target(a->tracee), sampling);
-	return history_new(tracee_python(a->tracee), sampling_types(sampling), clock_mono_ns(&clock_real), &a->history);
+	r = history_new(tracee_python(a->tracee), sampling_types(sampling), clock_mono_ns(&clock_real), &a->history);
+	if (!r && memory_series_count(a->sheets))
+		history_note_balance(a->history, memory_series_last(a->sheets));
+	return r;
 }
 
 static void window_closed(void *ctx, const struct window_record *record)

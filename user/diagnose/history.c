@@ -35,6 +35,7 @@ struct history {
 	uint32_t shift;          /* of the first census: the later ones look at the same pools */
 	bool no_pymalloc;
 	double large_bytes;
+	double arena_free, libc_free, trimmable;   /* of a sheet since the last reading; NAN */
 };
 
 int history_new(const struct python *python, struct types *types, uint64_t start_ns, struct history **ret_history)
@@ -45,7 +46,7 @@ int history_new(const struct python *python, struct types *types, uint64_t start
 		return -ENOMEM;
 	h->python = python;
 	h->types = types;
-	h->large_bytes = NAN;
+	h->large_bytes = h->arena_free = h->libc_free = h->trimmable = NAN;
 	h->start_ns = h->next_ns = h->census_ns = start_ns;
 	*ret_history = h;
 	return 0;
@@ -64,6 +65,13 @@ void history_free(struct history *h)
 void history_note_large(struct history *h, double bytes)
 {
 	h->large_bytes = bytes;
+}
+
+void history_note_balance(struct history *h, const struct balance *balance)
+{
+	h->arena_free = (double)balance->part[MEMORY_pymalloc_free];
+	h->libc_free = balance->has_libc ? (double)balance->part[MEMORY_libc_free] : NAN;
+	h->trimmable = balance->has_libc ? (double)balance->libc.trimmable : NAN;
 }
 
 static double seconds_of(const struct history *h, uint64_t now_ns)
@@ -119,7 +127,11 @@ static int read_point(struct history *h, uint64_t now_ns)
 		.large_bytes = h->large_bytes,
 		.raw_blocks = NAN,
 		.arena_bytes = NAN,
+		.arena_free = h->arena_free,
+		.libc_free = h->libc_free,
+		.trimmable = h->trimmable,
 	};
+	h->arena_free = h->libc_free = h->trimmable = NAN;
 	r = obmalloc_totals(h->python, &totals, NULL);
 	if (r == -ESRCH)
 		return r;

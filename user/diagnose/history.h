@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "diagnose/robust.h"
 #include "diagnose/verdict.h"
+#include "heap/balance.h"
 #include "interp/python.h"
 #include "interp/types.h"
 
@@ -29,6 +30,8 @@ DEFINE_CLEANUP(struct history, history_free)
 
 /* What the next readings say of large_bytes: NAN until then. */
 void history_note_large(struct history *history, double bytes);
+/* A balance sheet of now: the next reading holds what it says, those after it hold nothing of the kind until the next sheet. */
+void history_note_balance(struct history *history, const struct balance *balance);
 /* Makes the readings that are due. -ESRCH: the process is gone. */
 int history_read(struct history *history, uint64_t now_ns);
 /* CLOCK_MONOTONIC. */

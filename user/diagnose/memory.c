@@ -8,9 +8,10 @@
 #include <stdlib.h>
 
 #include "base/fmt.h"
-#include "diagnose/robust.h"
 
 #define POINTS_MAX 128
+#define POINTS_PER_END 6   /* so many sheets for one more at either end */
+#define ENDS_MAX 3
 #define MIB (1024.0 * 1024)
 #define GROWS_SHARE 0.01
 #define GROWS_BYTES MIB
@@ -30,7 +31,6 @@ struct memory_series {
 	size_t count, sheets;
 	struct balance last, before;
 };
-_Static_assert(POINTS_MAX <= ROBUST_MAX, "slopes of all pairs are sorted");
 
 int memory_series_new(struct memory_series **ret_series)
 {
@@ -90,15 +90,19 @@ const struct balance *memory_series_before(const struct memory_series *s)
 /* part < 0: of RSS. */
 static double slope_of(const struct memory_series *s, int part)
 {
-	double t[POINTS_MAX], y[POINTS_MAX];
+	size_t ends = s->count / POINTS_PER_END;
+	double dt = 0, dy = 0;
 
 	if (s->count < 2)
 		return NAN;
-	for (size_t i = 0; i < s->count; i++) {
-		t[i] = s->points[i].t;
-		y[i] = part < 0 ? s->points[i].rss : s->points[i].part[part];
+	ends = ends < 1 ? 1 : ends > ENDS_MAX ? ENDS_MAX : ends;
+	for (size_t i = 0; i < ends; i++) {
+		const struct point *first = &s->points[i], *last = &s->points[s->count - 1 - i];
+
+		dt += last->t - first->t;
+		dy += part < 0 ? last->rss - first->rss : last->part[part] - first->part[part];
 	}
-	return robust_slope(t, y, s->count);
+	return dy / dt;
 }
 
 void memory_series_report(const struct memory_series *s, struct report_memory *ret_memory)

@@ -18,7 +18,10 @@ size_t memory_series_count(const struct memory_series *series);
 /* The last sheet and the one before; NULL: there is none. */
 const struct balance *memory_series_last(const struct memory_series *series);
 const struct balance *memory_series_before(const struct memory_series *series);
-/* Parts of the last sheet, and rates since the first: the median of the slopes between all pairs of sheets. NAN with one sheet. */
+/*
+ * Parts of the last sheet, and rates between the first and the last (where there are many: means of some at either end, so that one odd
+ * sheet says little). The rates of the parts add up to that of RSS. NAN with one sheet.
+ */
 void memory_series_report(const struct memory_series *series, struct report_memory *ret_memory);
 /* The part that grows fastest, if it grows by 1 % of RSS or 1 MiB in the time seen; -1: none. */
 int memory_series_grows(const struct memory_series *series);

@@ -76,6 +76,16 @@ static double beside_live(const struct evidence_point *p)
 	return anonymous(p) - large(p) - known(p->live_bytes);
 }
 
+static double libc_free(const struct evidence_point *p)
+{
+	return known(p->libc_free);
+}
+
+static double trimmable(const struct evidence_point *p)
+{
+	return known(p->trimmable);
+}
+
 static double middle(double a, double b, double c)
 {
 	return fmax(fmin(a, b), fmin(fmax(a, b), c));
@@ -132,4 +142,6 @@ void signs_of(const struct evidence *e, struct signs *s)
 	s->hwm = sign_of(p, n, hwm);
 	s->beside_arenas = sign_of(p, n, beside_arenas);
 	s->beside_live = sign_of(p, n, beside_live);
+	s->libc_free = sign_of(p, n, libc_free);
+	s->trimmable = sign_of(p, n, trimmable);
 }

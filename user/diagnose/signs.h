@@ -26,6 +26,7 @@ struct signs {
 	struct sign rss, hwm;
 	struct sign beside_arenas; /* anonymous memory that is neither arena nor large block */
 	struct sign beside_live; /* the same, free space in arenas included */
+	struct sign libc_free, trimmable; /* free in libc's heaps, in memory; of that, whole pages. Of balance sheets only */
 	bool large_known;
 };
 

@@ -34,6 +34,7 @@
 #define GROWS_SHARE 0.01 /* of RSS: what grows by less has nothing to do with what is held */
 #define HELD_BACK 0.5 /* of what was freed since the peak: more came back than stayed, nothing is held */
 #define FRAGMENT_SHARE 0.5 /* of RSS */
+#define TRIM_SHARE 0.5 /* of what is free in libc's heaps: if less of it is whole pages it lies between blocks in use */
 #define FRAGMENT_RSS (32 * MIB) /* a smaller process is mostly interpreter */
 #define FRAGMENT_GROWTH (4 * MIB) /* four arenas: one or two are what any load takes and gives back */
 #define FRAGMENT_LIVE 0.25 /* of what arenas grow by: if more of it is live, that is growth, not fragmentation */
@@ -241,6 +242,14 @@ static bool judge_unnamed(struct judge *j)
 	return true;
 }
 
+/* By how much the free space grew that the process holds, in arenas and in libc's heaps. */
+static double held_growth(const struct judge *j)
+{
+	double arenas = j->s.free.last - j->s.free.first, libc = j->s.libc_free.last - j->s.libc_free.first;
+
+	return fmax(0, isnan(arenas) ? 0 : arenas) + fmax(0, isnan(libc) ? 0 : libc);
+}
+
 static bool judge_levelling(struct judge *j)
 {
 	const struct sign *p = &j->s.python;
@@ -252,6 +261,9 @@ static bool judge_levelling(struct judge *j)
 	else if (p->trend.kind != TREND_LEVELLING && p->trend.kind != TREND_STEPPED)
 		return false;
 	if (!(change >= fmax(LEVEL_CHANGE, share * p->first)))
+		return false;
+	/* what a peak left behind, and the holes around it: that is no cache */
+	if (held_growth(j) >= HELD_BYTES && change < FRAGMENT_LIVE * held_growth(j))
 		return false;
 	say(j, VERDICT_levelling, p->trend.confidence,
 	    "live bytes grew by %s in %s, but %s: %s on average, %s in the last third, as when caches warm up",
@@ -337,12 +349,33 @@ static bool judge_peak_seen(struct judge *j)
 	return true;
 }
 
+/* Free space in libc's heaps, whether its blocks were Python's large ones or others'. */
+static bool judge_held_by_libc(struct judge *j)
+{
+	const struct signs *s = &j->s;
+	double held = s->libc_free.last, trimmable = s->trimmable.last;
+
+	if (!(held >= HELD_BYTES) || !(held >= HELD_SHARE * s->rss.last) || held < s->free.last || anything_grows(j))
+		return false;
+	if (trimmable >= TRIM_SHARE * held)
+		say(j, VERDICT_high_water, 0.7,
+		    "%s of %s RSS are free inside libc's heaps, held since an earlier peak (RSS was %s at most); nothing grows; "
+		    "malloc_trim(0) would return %s", size(held).s, size(s->rss.last).s, size(s->hwm.last).s, size(trimmable).s);
+	else
+		say(j, VERDICT_fragmentation, 0.6,
+		    "%s of %s RSS are free inside libc's heaps, in pieces between blocks in use; nothing grows", size(held).s,
+		    size(s->rss.last).s);
+	return true;
+}
+
 /* What is there without growing: free space in arenas, from before the attach. */
 static bool judge_held(struct judge *j)
 {
 	const struct signs *s = &j->s;
 	double held = s->free.last, share = held / s->rss.last;
 
+	if (judge_held_by_libc(j))
+		return true;
 	if (!(s->rss.last > 0) || !(held >= HELD_BYTES) || !(share >= HELD_SHARE) || anything_grows(j))
 		return false;
 	if (share > FRAGMENT_SHARE && s->rss.last >= FRAGMENT_RSS)

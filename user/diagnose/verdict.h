@@ -26,6 +26,8 @@ struct evidence_point {
 	double live_bytes, live_blocks; /* pymalloc's small blocks in use */
 	double large_bytes, raw_blocks; /* Python blocks over 512 bytes */
 	double arena_bytes;
+	/* of a balance sheet; most points have none: free and in memory inside arenas and inside libc's heaps, and what of the latter is whole pages */
+	double arena_free, libc_free, trimmable;
 };
 
 struct evidence {
