@@ -113,7 +113,8 @@ int libc_visit(const struct libc_view *view, struct libc_ranges *taken, libc_vis
 	info->refused = arenas->refused + walk.refused;
 	info->retries = arenas->retries + walk.retries;
 	info->lost = walk.lost;
-	if (arenas->mmapped != UINT64_MAX && arenas->mmapped > info->mmapped)
+	/* the count of bytes can be a little wrong (2.43, after mremap()), that of chunks cannot */
+	if (arenas->mmapped != UINT64_MAX && arenas->mmapped_chunks > info->mmapped_chunks && arenas->mmapped > info->mmapped)
 		info->mmapped_missing = arenas->mmapped - info->mmapped;
 	*ret_info = *info;
 	return 0;

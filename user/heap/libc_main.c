@@ -5,7 +5,8 @@
  * regions of at least 1 MiB; no list leads to those that top has left. They are
  * looked for only if system_mem says that there are any: pages from which a
  * chain of chunks leads to top, or to a double fencepost that ends a page.
- * mp_ is the words around a sbrk_base in libc's data that fit malloc's rules.
+ * mp_ is the words around a sbrk_base in libc's data that fit malloc's rules; where they were tuned (glibc.malloc.mmap_max) it is not
+ * found, and the heap is taken to begin where [heap] does.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,7 +16,8 @@
 
 #define PAGE LIBC_PAGE
 #define MMAPS_DEFAULT 65536u    /* mp_.n_mmaps_max */
-#define TCACHE_BINS_MAX 4096u
+#define TCACHE_BINS_MAX 128u
+#define TCACHE_BYTES_MAX (1ull << 32)
 #define STEPS_MAX (1u << 20)    /* chunk headers read in the search, all together */
 #define SIZE_MASK (~7ull)
 #define REGION_MIN (1ull << 20)  /* MMAP_AS_MORECORE_SIZE */
@@ -75,11 +77,13 @@ static size_t find_mp(const uint8_t *data, size_t size, const struct map *heap)
 	for (size_t at = 40; at + 24 <= size; at += 8) {
 		uint64_t base = word_at(data, at), mapped = word_at(data, at - 16), most = word_at(data, at - 8);
 
-		if (base < heap->start || base >= heap->end || base % 16 || mapped > most || mapped % PAGE || most % PAGE ||
+		/* pages, but for what mremap() is counted wrong by in 2.43 */
+		if (base < heap->start || base >= heap->end || base % 16 || mapped > most || mapped % 16 || most % 16 ||
 		    most >= LIBC_USER_END)
 			continue;
-		/* tcache_bins, and a size of chunks that go there */
-		if (word_at(data, at + 8) <= TCACHE_BINS_MAX && word_at(data, at + 16) < LIBC_USER_END)
+		/* behind it: tcache_bins and the size of chunks that go there; before it: counts of mapped chunks */
+		if (word_at(data, at + 8) - 1 < TCACHE_BINS_MAX && word_at(data, at + 16) - 1 < TCACHE_BYTES_MAX &&
+		    read_n_mmaps(data, at) != UINT64_MAX)
 			return at;
 	}
 	return 0;
@@ -128,7 +132,8 @@ static uint64_t chain_end(const struct libc_view *view, uint64_t start, uint64_t
 			return end_of_top(view, top, &end) == 0 && end <= limit ? end : 0;
 		if (rmem_u64(view->mem, RADDR(at + 8), &size) < 0 || (size & 6) || !(size & SIZE_MASK))
 			return 0;
-		if (size == FENCE)
+		/* of two fenceposts the first says whether what is before it is free */
+		if ((size & SIZE_MASK) == (FENCE & SIZE_MASK))
 			return at > start && (at + 32) % PAGE == 0 && rmem_u64(view->mem, RADDR(at + 24), &size) == 0 && size == FENCE ?
 			       at + 32 : 0;
 		size &= SIZE_MASK;

@@ -8,7 +8,8 @@
  *     at        bytes from the mapping's start to here (memalign; else 0)
  *     at + 8    size | IS_MMAPPED and no other flag; up to 2.42 the rest of the mapping, from 2.43 16 bytes less
  *
- * malloc counts these chunks. Only while fewer than that have been found is every page of the rest that is in memory looked at, too.
+ * malloc counts these chunks. Only while fewer than that have been found (or its count is not known) is every page of the rest that is in
+ * memory looked at, too: other small mappings may stand before them.
  * Limits: data of a program that looks like a header at the start of a page can be taken for one, then malloc's count is exceeded: refused.
  */
 #include <errno.h>
@@ -138,9 +139,9 @@ static const struct libc_range *taken_at(struct search *s, uint64_t at)
 
 static bool complete(const struct search *s)
 {
-	uint64_t want = s->walk->arenas->mmapped;
+	uint64_t want = s->walk->arenas->mmapped_chunks;
 
-	return want != UINT64_MAX && s->bytes >= want;
+	return want != UINT64_MAX && s->chunks >= want;
 }
 
 /* Where to look next in a stretch of pages without a chunk: the end of it, or in the second pass the next page in memory. */
@@ -218,11 +219,11 @@ int libc_walk_mmapped(struct libc_walk *walk, const struct libc_range *taken, si
 	struct search s = { .walk = walk, .taken = taken, .n_taken = n_taken, .pages_left = PAGES_MAX };
 	int r = search_all(&s);
 
-	if (r >= 0 && !complete(&s) && walk->arenas->mmapped != UINT64_MAX) {
+	if (r >= 0 && !complete(&s)) {
 		s.every_page = true;
 		r = search_all(&s);
 	}
-	if (walk->arenas->mmapped != UINT64_MAX && s.bytes > walk->arenas->mmapped)
+	if (walk->arenas->mmapped_chunks != UINT64_MAX && s.chunks > walk->arenas->mmapped_chunks)
 		walk->refused++;
 	return r < 0 ? r : 0;
 }
