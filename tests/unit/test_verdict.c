@@ -35,6 +35,8 @@ struct program {
 	double age;
 	bool no_large, gives_back; /* gives_back: arenas go as soon as they can */
 	double holes, fragments; /* MiB of arenas that nothing lives in, and how many more a second */
+	double libc_free, pages; /* MiB free in libc's heaps, and which share of it is whole pages */
+	double burst; /* MiB of arenas that a burst leaves behind after 5 s */
 };
 
 static double zero(double t, double seed)
@@ -103,6 +105,12 @@ static double time_to_live(double t, double seed)
 	return 30 + (0.5 + seed) * fmin(t, 20);
 }
 
+/* A burst after 5 s, of which a little stays. */
+static double rest_of_burst(double t, double seed)
+{
+	return 10 + (t > 5 ? 2 : 0) + 0 * seed;
+}
+
 static double native_growth(double t, double seed)
 {
 	return 30 + (0.05 + seed) * t;
@@ -135,6 +143,12 @@ static const struct program programs[] = {
 	{ "peak of large blocks", ten, up_and_down, ten, 0.02, .verdict = VERDICT_steady },
 	{ "peak long ago", hundred, ten, ten, 0.02, .verdict = VERDICT_high_water, .holes = 70 },
 	{ "full of holes", ten, ten, ten, 0.02, .verdict = VERDICT_fragmentation, .holes = 90 },
+	{ "burst, full of holes", rest_of_burst, ten, ten, 0.02, .verdict = VERDICT_fragmentation, .burst = 60 },
+	{ "burst, all of it live", rest_of_burst, ten, ten, 0.02, .verdict = VERDICT_levelling, .burst = 0 },
+	{ "peak in libc's heaps", ten, ten, ten, 0.02, .verdict = VERDICT_high_water, .libc_free = 120, .pages = 0.9 },
+	{ "libc's heaps in pieces", ten, ten, ten, 0.02, .verdict = VERDICT_fragmentation, .libc_free = 120, .pages = 0.1 },
+	{ "little free in libc", hundred, hundred, ten, 0.02, .verdict = VERDICT_steady, .libc_free = 20, .pages = 0.9 },
+	{ "leak beside a peak in libc", fast_leak, ten, ten, 0.5, 1.5e6, 1.2e6, 2e6, TREND_RISING, 900, VERDICT_leak, .libc_free = 120, .pages = 1 },
 	{ "small, full of holes", ten, zero, ten, 0.02, .verdict = VERDICT_steady, .holes = 5 },
 	{ "more and more holes", ten, ten, ten, 0.02, .verdict = VERDICT_fragmentation, .fragments = 0.5 },
 	{ "native", hundred, ten, native_growth, 0.1, .verdict = VERDICT_native },
@@ -156,12 +170,15 @@ static size_t generate(const struct program *p, uint64_t seed, size_t n)
 		struct evidence_point *e = &points[i];
 
 		live += live > 0 ? p->noise * random_normal(&rng) : 0;
-		arenas = fmax(p->gives_back ? 0 : arenas, ceil(live * 1.05 + 0.5 + p->holes + p->fragments * t));
+		arenas = fmax(p->gives_back ? 0 : arenas, ceil(live * 1.05 + 0.5 + p->holes + p->fragments * t + (t > 5 ? p->burst : 0)));
 		*e = (struct evidence_point){ .t = 5000 + t, .live_bytes = live * MIB, .large_bytes = large * MIB };
 		e->live_blocks = live * MIB / 80;
 		e->raw_blocks = large * MIB / 2000;
 		e->arena_bytes = arenas * MIB;
-		e->anon_bytes = (arenas + large + native) * MIB + floor(3 * random_uniform(&rng)) * 4096;
+		/* a sheet every third second */
+		e->libc_free = i % 3 ? NAN : p->libc_free * MIB;
+		e->trimmable = i % 3 ? NAN : p->libc_free * p->pages * MIB;
+		e->anon_bytes = (arenas + large + native + p->libc_free) * MIB + floor(3 * random_uniform(&rng)) * 4096;
 		e->rss = e->anon_bytes + 8 * MIB;
 		e->hwm_bytes = fmax(e->rss, i ? points[i - 1].hwm_bytes : 0);
 		if (p->no_large)

@@ -17,7 +17,7 @@
 
 struct rmem;
 
-/* A live process (process_vm_readv). -ESRCH if gone; -EPERM. */
+/* A live process, its memory as of now: after an exec there is nothing to read (-ESRCH). -ESRCH if gone; -EPERM. */
 int rmem_open_pid(pid_t pid, struct rmem **ret_mem);
 /* Recorded memory: regions given by a callback-free table, for tests and fuzzing. Data is not copied and must outlive the rmem. */
 struct rmem_region {
