@@ -34,6 +34,7 @@
 #define TRIES 3
 #define KEY_BITS_MIN 8             /* of a random word */
 #define FASTBINS 10u
+#define FAST_MAX (1u << 22)        /* chunks in fastbins that are looked at, all together */
 
 static const struct libc_state_layout layouts[] = {
 	{ .fast = 16, .top = 96, .bins = 112, .next = 2160, .system = 2184, .size = 2200 },
@@ -167,14 +168,17 @@ static int add_fast(struct libc_arenas *arenas, uint64_t chunk)
 static int walk_fastbin(const struct libc_view *view, struct libc_arenas *arenas, uint64_t chunk, uint64_t limit)
 {
 	uint8_t page[LIBC_PAGE];
-	uint64_t at = 0, link;
+	uint64_t at = 0, link, mark = 0;
 
-	for (uint64_t n = 0; chunk && n < limit; n++) {
+	for (uint64_t n = 0; chunk && n < limit && arenas->n_fast < FAST_MAX; n++) {
 		uint64_t link_at = chunk + 16;
 		int r;
 
-		if (!plausible(chunk))
+		/* a ring meets the mark, which moves on at every power of two */
+		if (!plausible(chunk) || chunk == mark)
 			return -EPROTO;
+		if ((n & (n - 1)) == 0)
+			mark = chunk;
 		if (at != (link_at & ~(LIBC_PAGE - 1))) {
 			at = link_at & ~(LIBC_PAGE - 1);
 			r = rmem_read(view->mem, RADDR(at), page, sizeof(page));

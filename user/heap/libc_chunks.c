@@ -320,9 +320,12 @@ static int resync(struct libc_walk *walk, const struct libc_region *region, uint
 		struct piece piece;
 		int r = read_piece(walk, from, end, &piece);
 
-		if (r < 0 && r != -EFAULT)
+		/* nothing is mapped there */
+		if (r == -EFAULT)
+			break;
+		if (r < 0)
 			return r;
-		for (uint64_t here = from; r == 0 && here + 16 <= end; here += 16) {
+		for (uint64_t here = from; here + 16 <= end; here += 16) {
 			if (chain_holds(region, &piece, here)) {
 				walk->lost += here - *at;
 				*at = here;

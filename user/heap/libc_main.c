@@ -21,6 +21,7 @@
 #define STEPS_MAX (1u << 20)    /* chunk headers read in the search, all together */
 #define SIZE_MASK (~7ull)
 #define REGION_MIN (1ull << 20)  /* MMAP_AS_MORECORE_SIZE */
+#define GROWTH_MAX (1ull << 30)    /* while it is walked */
 #define FENCE 17u               /* a chunk of 16 bytes, PREV_INUSE */
 
 bool libc_file_is(const char *path, int *ret_minor)
@@ -114,7 +115,7 @@ int libc_main_refresh(const struct libc_view *view, const struct libc_state_layo
 	if (r < 0)
 		return r;
 	/* top left for another region, or what is read is torn: the end stays */
-	if (top >= region->start && top - region->start < LIBC_USER_END && end > region->start && top % 16 == 0)
+	if (top >= region->start && end > region->start && end < region->end + GROWTH_MAX && top % 16 == 0)
 		region->end = end;
 	return 0;
 }
@@ -222,7 +223,7 @@ int libc_main_find(const struct libc_view *view, struct libc_arenas *arenas, con
 		region.start = mp ? word_at(data, mp) : heap->start;
 		region.has_top = top >= region.start && top < heap->end;
 		region.end = heap->end;
-		if (region.has_top && end_of_top(view, top, &region.end) < 0)
+		if (region.has_top && (end_of_top(view, top, &region.end) < 0 || region.end > heap->end + GROWTH_MAX))
 			region.end = heap->end;
 		r = libc_arenas_add(arenas, &region);
 		missing -= region.end - region.start < missing ? region.end - region.start : missing;

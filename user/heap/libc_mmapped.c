@@ -22,7 +22,7 @@
 #define IS_MMAPPED 2u
 #define FLAGS 7u
 #define SHIFT_MAX 30u          /* memalign() up to 1 GiB */
-#define PAGES_MAX (1u << 22)   /* looked at in the second pass: 16 GiB */
+#define PAGES_MAX (1u << 20)   /* looked at in the second pass: 4 GiB, most of a second */
 
 struct search {
 	struct libc_walk *walk;
@@ -31,6 +31,7 @@ struct search {
 	uint64_t bytes, chunks;    /* found */
 	bool every_page;
 	uint32_t pages_left;
+	uint64_t read_start, read_end;   /* of the target, in walk->piece */
 };
 
 /* Is there a header at offset in the mapping (of which limit bytes may follow)? Its bytes, up to the mapping's end; 0: no. */
@@ -56,26 +57,44 @@ static bool found_at(uint64_t at, uint64_t offset, uint64_t total, struct libc_c
 	return total != 0;
 }
 
-/* Alignments of less than a page: all places at once. */
-static int look_near(struct search *s, uint64_t at, uint64_t limit, uint64_t *ret_total, struct libc_chunk *chunk)
+/* The page at at, from what is read ahead. 1; 0: it is not in memory. */
+static int read_page(struct search *s, uint64_t at, uint64_t limit, const uint8_t **ret_page)
 {
 	struct libc_walk *walk = s->walk;
-	raddr_t addrs[PAGE_SHIFT - 3];
-	uint64_t words[PAGE_SHIFT - 3][2];
-	int r = residency_at(&walk->pages, at);
+	uint64_t ahead = s->every_page ? LIBC_PIECE : PAGE, end;
+	bool there;
+	int r = 0;
 
-	for (unsigned i = 0; i < PAGE_SHIFT - 3; i++)
-		addrs[i] = RADDR(at + (i ? (16ull << i) - 16 : 0));
-	if (r > 0)
-		r = rmem_gather(walk->view->mem, addrs, PAGE_SHIFT - 3, sizeof(words[0]), words) < 0 ? -EFAULT : 1;
-	if (r <= 0)
-		return r;
-	for (unsigned i = 0; i < PAGE_SHIFT - 3; i++) {
-		*ret_total = parse(words[i], addrs[i].v - at, limit);
-		if (found_at(at, addrs[i].v - at, *ret_total, chunk))
+	if (at < s->read_start || at + PAGE > s->read_end) {
+		r = residency_run(&walk->pages, at, at + (limit < ahead ? limit : ahead), &there, &end);
+		if (r < 0 || !there || end < at + PAGE)
+			return r;
+		s->read_end = 0;
+		r = rmem_read(walk->view->mem, RADDR(at), walk->piece, (size_t)(end - at));
+		if (r < 0)
+			return r;
+		s->read_start = at;
+		s->read_end = end;
+	}
+	*ret_page = walk->piece + (at - s->read_start);
+	return 1;
+}
+
+/* Alignments of less than a page. */
+static int look_near(struct search *s, uint64_t at, uint64_t limit, uint64_t *ret_total, struct libc_chunk *chunk)
+{
+	const uint8_t *page = NULL;
+	int r = read_page(s, at, limit, &page);
+
+	for (unsigned shift = 4; r > 0 && shift <= PAGE_SHIFT; shift++) {
+		uint64_t offset = shift > 4 ? (1ull << shift) - 16 : 0, words[2];
+
+		memcpy(words, page + offset, sizeof(words));
+		*ret_total = parse(words, offset, limit);
+		if (found_at(at, offset, *ret_total, chunk))
 			return 1;
 	}
-	return 0;
+	return r < 0 ? r : 0;
 }
 
 /* Alignments of pages. */
@@ -120,10 +139,11 @@ static int tell(struct search *s, uint64_t at, struct libc_chunk *chunk)
 	if (r < 0)
 		return r;
 	chunk->head_bytes = (uint32_t)(first < LIBC_HEAD_BYTES ? first : LIBC_HEAD_BYTES);
-	r = rmem_read(walk->view->mem, RADDR(chunk->block), walk->piece, chunk->head_bytes);
+	/* behind what is read ahead */
+	r = rmem_read(walk->view->mem, RADDR(chunk->block), walk->piece + LIBC_PIECE, chunk->head_bytes);
 	if (r < 0)
 		return r;
-	chunk->head = walk->piece;
+	chunk->head = walk->piece + LIBC_PIECE;
 	s->bytes += chunk->size;
 	s->chunks++;
 	return walk->fn(walk->ctx, chunk);
@@ -221,6 +241,7 @@ int libc_walk_mmapped(struct libc_walk *walk, const struct libc_range *taken, si
 
 	if (r >= 0 && !complete(&s)) {
 		s.every_page = true;
+		s.read_end = 0;
 		r = search_all(&s);
 	}
 	if (walk->arenas->mmapped_chunks != UINT64_MAX && s.chunks > walk->arenas->mmapped_chunks)
