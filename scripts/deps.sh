@@ -16,7 +16,7 @@ PATH=$PATH:/usr/sbin:/sbin # bpftool and debootstrap live there, which is not in
 export PATH
 
 BUILD="clang llvm bpftool libbpf-dev libelf-dev libzydis-dev libjansson-dev zlib1g-dev pkg-config make gcc libc6-dev python3"
-TEST="libcmocka-dev python3-pytest debootstrap clang-format"
+TEST="libcmocka-dev python3-pytest python3-numpy debootstrap clang-format"
 BENCH="wrk gunicorn python3-flask python3-numpy python3-venv"
 
 fail() {

@@ -140,6 +140,8 @@ static void test_forked(void **state)
 	check_sum(interp, "parent", &parent);
 	check_sum(interp, "child", &child);
 	assert_true(child.part[MEMORY_python_large] > 57 << 20 && parent.part[MEMORY_python_large] > 57 << 20);
+	/* looking must not give it pages of its own */
+	read_sheet(interp, atoi(line), &child);
 	if (!(child.pss < 3 * (child.rss / 4)))
 		fail_msg("PSS %llu, RSS %llu", (unsigned long long)child.pss, (unsigned long long)child.rss);
 	pytarget_stop(&target);

@@ -83,6 +83,39 @@ static void test_reservation(void **state)
 	munmap(p, size);
 }
 
+/* What is in memory as RSS counts it: neither pages that were only read nor those never touched. */
+static void test_resident(void **state)
+{
+	static const size_t sizes[] = { 64 * PAGE, 3000 * PAGE, 128 << 20 };
+	_cleanup_(closep) int fd = pagemap_open(getpid());
+	static uint64_t bits[(128 << 20) / PAGE / 64];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		volatile uint8_t *p = reserve(sizes[i]);
+		uint64_t start = (uint64_t)(uintptr_t)p, bytes = 0, pages = sizes[i] / PAGE, set = 0;
+
+		for (uint64_t page = 0; page < pages; page++) {
+			if (page % 3 == 0)
+				p[page * PAGE] = 1;
+			else if (page % 3 == 1)
+				(void)p[page * PAGE];
+		}
+		assert_int_equal(pagemap_resident_count(fd, start, start + sizes[i], &bytes), 0);
+		assert_int_equal(bytes, (pages + 2) / 3 * PAGE);
+		assert_int_equal(pagemap_resident(fd, start, start + sizes[i], bits), 0);
+		for (uint64_t page = 0; page < pages; page++) {
+			assert_int_equal(bits[page / 64] >> (page % 64) & 1, page % 3 == 0);
+			set++;
+		}
+		assert_int_equal(set, pages);
+		munmap((void *)(uintptr_t)p, sizes[i]);
+	}
+	assert_int_equal(pagemap_resident(fd, PAGE + 1, 2 * PAGE, bits), -EINVAL);
+	assert_int_equal(pagemap_resident(fd, 2 * PAGE, PAGE, bits), -EINVAL);
+	assert_int_equal(pagemap_resident(-1, PAGE, 2 * PAGE, bits), -EBADF);
+}
+
 static void test_ranges(void **state)
 {
 	_cleanup_(closep) int fd = pagemap_open(getpid());
@@ -134,6 +167,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_own),
 		cmocka_unit_test(test_reservation),
+		cmocka_unit_test(test_resident),
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_other),
 	};

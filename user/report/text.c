@@ -390,9 +390,13 @@ static void memory(struct out *out, const struct report_memory *m)
 	if (isfinite(m->explained_ratio))
 		say(out, ", %.1f %% explained", floor(1000 * m->explained_ratio) / 10);
 	say(out, "\n");
-	for (size_t i = 0; m->has_parts && i < MEMORY_PART_COUNT; i++)
+	for (size_t i = 0; m->has_parts && i < MEMORY_PART_COUNT; i++) {
+		/* nothing of it now, nor before */
+		if (!m->part[i].bytes && !(fabs(m->part[i].growth_bytes_per_second) > 0))
+			continue;
 		say(out, "  %-14s %10s  %s\n", parts[i], fmt_size(m->part[i].bytes).s,
-		    fmt_rate_bytes(m->part[i].growth_bytes_per_second).s);
+		    isfinite(m->part[i].growth_bytes_per_second) ? fmt_rate_bytes(m->part[i].growth_bytes_per_second).s : FMT_UNKNOWN);
+	}
 }
 
 static int text_write(const struct report *report, const struct report_style *style, FILE *file)
