@@ -23,7 +23,7 @@ endif
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 CPPFLAGS_ALL := -D_GNU_SOURCE -Iuser -I. -I$(B) $(CPPFLAGS)
 CFLAGS_ALL := -std=gnu11 -O2 -g $(WARN) $(SANFLAGS) $(CFLAGS)
-LDLIBS := -lbpf -lelf -lZydis -ljansson -lm -lpthread
+LDLIBS := -lbpf -lelf -lZydis -ljansson -lz -lm -lpthread
 
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*.h vmlinux/*.h)
 # Where the kernel's <asm/types.h> is: Debian's multiarch folder, which "-target bpf" does not look into.

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import select
 import shutil
 import signal
@@ -310,6 +311,31 @@ def trace_until_done(target, *args, timeout=120):
         target.go()
         target.wait_done(timeout)
         return trace.interrupt().report
+
+
+def as_nobody(tmp_path, *args):
+    """leaksnoop from a place that nobody can reach, run by nobody."""
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent != pathlib.Path("/") and str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
+    binary = shutil.copy(BINARY, tmp_path / "leaksnoop")
+    done = subprocess.run([binary, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, user="nobody",
+                          group="nogroup", extra_groups=[], cwd="/", timeout=30)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def check_refusal(result, *words, status=1, hint=True):
+    """An error as it should be: one line that has the words (regular expressions), then perhaps a hint, and nothing else."""
+    assert result.status == status, result
+    assert result.stdout == "", result
+    first, *rest = result.stderr.splitlines()
+    assert first.startswith("error: "), result
+    assert bool(rest and rest[0].startswith("hint: ")) or not hint, result
+    assert len(rest) <= 1, "once, not twice: %r" % result
+    for word in words:
+        assert re.search(word, first), "%r is not in %r" % (word, first)
+    assert "\033" not in result.stderr
 
 
 def doctor(pid, *args):

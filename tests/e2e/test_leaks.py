@@ -34,10 +34,19 @@ def on(interpreter, names):
     return [ALL[name] for name in names if ALL[name].runs_on(interpreter)]
 
 
+def is_right(result):
+    return result["verdict_right"] and result.get("found", True) and result.get("inside", True)
+
+
 def test_short_set(python):
+    """An interval of 95 % is wrong in 5 %, and some of a dozen programs would be in every other run: what was wrong is measured a
+    second time, alone, and must be right then."""
     results = leaks.measure_all(python, on(python, SHORT), SHORT_SECONDS, at_a_time=3)
-    wrong = [r for r in results if not (r["verdict_right"] and r.get("found", True) and r.get("inside", True))]
-    assert not wrong, "\n".join(leaks.as_text(result) for result in wrong)
+    wrong = [result for result in results if not is_right(result)]
+    again = leaks.measure_all(python, [ALL[result["program"]] for result in wrong], SHORT_SECONDS, at_a_time=1)
+    still = [result for result in again if not is_right(result)]
+    assert not still, "\n".join(leaks.as_text(result) for result in wrong + again)
+    assert len(wrong) <= len(results) / 2, "\n".join(leaks.as_text(result) for result in wrong)
 
 
 def test_the_truth_is_what_exact_mode_counts(python):

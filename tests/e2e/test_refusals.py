@@ -4,25 +4,12 @@
 import json
 import os
 import pathlib
-import re
-import shutil
 import subprocess
 
 import pytest
 
 import harness
-
-
-def check_refusal(result, *words, status=1, hint=True):
-    assert result.status == status, result
-    assert result.stdout == "", result
-    first, *rest = result.stderr.splitlines()
-    assert first.startswith("error: "), result
-    assert bool(rest and rest[0].startswith("hint: ")) or not hint, result
-    assert len(rest) <= 1, "once, not twice: %r" % result
-    for word in words:
-        assert re.search(word, first), "%r is not in %r" % (word, first)
-    assert "\033" not in result.stderr
+from harness import as_nobody, check_refusal
 
 
 @pytest.fixture
@@ -33,12 +20,12 @@ def sleeper():
     process.wait()
 
 
-@pytest.mark.parametrize("verb", ["attach", "doctor"])
+@pytest.mark.parametrize("verb", ["attach", "doctor", "arenas"])
 def test_not_a_python(verb, sleeper):
     check_refusal(harness.run_leaksnoop(verb, sleeper), str(sleeper), "not a Python")
 
 
-@pytest.mark.parametrize("verb", ["attach", "doctor"])
+@pytest.mark.parametrize("verb", ["attach", "doctor", "arenas"])
 def test_gone(verb):
     process = subprocess.Popen(["true"])
     process.wait()
@@ -64,19 +51,7 @@ def test_itself():
     check_refusal(harness.Result(done.returncode, done.stdout, done.stderr), "not a Python")
 
 
-def as_nobody(tmp_path, *args):
-    """leaksnoop from a place that nobody can reach, run by nobody."""
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent != pathlib.Path("/") and str(parent).startswith("/tmp/"):
-            parent.chmod(0o755)
-    binary = shutil.copy(harness.BINARY, tmp_path / "leaksnoop")
-    done = subprocess.run([binary, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, user="nobody",
-                          group="nogroup", extra_groups=[], cwd="/", timeout=30)
-    return harness.Result(done.returncode, done.stdout, done.stderr)
-
-
-@pytest.mark.parametrize("verb", ["attach", "doctor"])
+@pytest.mark.parametrize("verb", ["attach", "doctor", "heap", "arenas", "memory"])
 def test_no_permission(verb, python, tmp_path):
     with harness.Target(python, "idle.py") as target:
         result = as_nobody(tmp_path, verb, target.pid)
@@ -131,7 +106,7 @@ USAGE = [
     ["attach", "1", "--duration", "-1"], ["attach", "1", "--duration", "soon"], ["attach", "1", "--duration", "nan"],
     ["attach", "1", "--interval", ""], ["attach", "1", "--top", "-1"], ["attach", "1", "--ring-size", "1"],
     ["attach", "1", "--nonsense"], ["attach", "1", "--duration"], ["attahc", "1"], ["--nonsense"], ["doctor", "--disarm"],
-    ["doctor", "x"], ["ps", "1"],
+    ["doctor", "x"], ["ps", "1"], ["arenas"], ["arenas", "x"], ["arenas", "1", "--top", "0"], ["arenas", "1", "2"],
 ]
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Types, blocks, the census and glibc's chunks on recorded memory: a small process with
+ * Types, blocks, both censuses, the map of arenas and glibc's chunks on recorded memory: a small process with
  * a few types, an arena with three pools and a heap, with what the input says
  * overwritten. Input: a byte for the version, then (u8 area, u16 offset in it,
  * u8 length - 1, bytes) patches.
@@ -10,7 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "heap/arena_map.h"
 #include "heap/cells.h"
+#include "heap/census.h"
+#include "interp/block_object.h"
 #include "interp/blocks.h"
 #include "interp/python_impl.h"
 
@@ -38,6 +41,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static uint8_t *memory, *pristine;
+static uint64_t mapped;   /* live blocks of the last map of arenas */
 /* Where patches go: what is read is a small part of all. */
 static const uint32_t areas[] = { TYPES_AT, NAMES_AT, STATE, ARENAS, ARENA, ARENA + 0x4000, ARENA + 0x8000, HEAP, RUNTIME, INTERP };
 static int pristine_minor;
@@ -216,6 +220,66 @@ static size_t look(const struct python *python, struct types *types)
 	return live;
 }
 
+/* Whatever the table and the pools say, the map adds up. Returns its live blocks. */
+static uint64_t map_arenas(const struct python *python)
+{
+	struct arena_map *map = NULL;
+	const struct arena_totals *t;
+	uint64_t blocks = 0, named = 0;
+
+	if (arena_map_read(python, NULL, &map, NULL) < 0)
+		return 0;
+	t = &map->totals;
+	if (t->live_bytes + t->free_in_used_pools_bytes + t->free_pools_bytes + t->uncarved_bytes + t->overhead_bytes + t->refused_bytes !=
+	    t->arena_bytes || !(t->fragmentation >= 0 && t->fragmentation <= 1) || t->arenas != map->n_arenas ||
+	    t->arenas_if_packed > t->arenas)
+		abort();
+	for (size_t i = 0; i < map->n_arenas; i++) {
+		const struct arena_row *row = &map->arenas[i];
+
+		blocks += row->live_blocks;
+		named = row->pins_unread;
+		for (size_t k = 0; k < row->n_pins; k++)
+			named += map->pins[row->first_pin + k].count;
+		/* nothing changes between the looks */
+		if (row->returnable && named != row->live_blocks)
+			abort();
+		if (i && row[-1].address.v + row[-1].bytes > row->address.v && row[-1].state == row->state)
+			abort();
+	}
+	if (blocks != t->live_blocks)
+		abort();
+	arena_map_free(map);
+	return blocks;
+}
+
+static void check_census(const struct python *python)
+{
+	struct census *census = NULL;
+	uint64_t objects = 0, others = 0;
+
+	if (census_read(python, NULL, &census, NULL) < 0)
+		return;
+	for (size_t i = 0; i < census->n_types; i++)
+		objects += census->types[i].count;
+	for (int kind = 0; kind < CENSUS_NON_OBJECT_COUNT; kind++)
+		others += census->non_objects[kind].count;
+	if (objects != census->objects || objects - census->static_objects + others != census->blocks)
+		abort();
+	census_free(census);
+}
+
+static void look_for_static(struct types *types)
+{
+	for (uint32_t at = TYPES_AT; at < MODULE + 0x1000; at += 8) {
+		uint32_t bytes = 0, type = static_object_find(types, RADDR(BASE + at), memory + at - 16, memory + at, 1024, RADDR(BASE),
+							      RADDR(BASE + SIZE), &bytes);
+
+		if (type > types_count(types) || (type && bytes == 0))
+			abort();
+	}
+}
+
 static size_t use(const struct python *python)
 {
 	const struct cells_options options = { 0 };
@@ -235,8 +299,12 @@ static size_t use(const struct python *python)
 		if (sum != cells_info(cells)->live + cells_info(cells)->parked)
 			abort();
 	}
+	if (types)
+		look_for_static(types);
+	check_census(python);
 	cells_free(cells);
 	types_free(types);
+	mapped = map_arenas(python);
 	return live;
 }
 
@@ -270,7 +338,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	(void)argc;
 	(void)argv;
 	for (int minor = 8; minor <= 15; minor++)
-		if (run(build(minor)) < (minor < 12 ? 50 : 150))
+		if (run(build(minor)) < (minor < 12 ? 50 : 150) || mapped != (minor < 12 ? 0 : POOLS * 40))
 			abort();
 	return 0;
 }

@@ -50,7 +50,7 @@ static void parse(const struct verb *verb, int argc, char **argv)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct verb *const verbs[] = { &verb_attach, &verb_ps, &verb_doctor };
+	static const struct verb *const verbs[] = { &verb_attach, &verb_arenas, &verb_ps, &verb_doctor };
 	char *text = malloc(size + 1), *argv[WORDS_MAX + 1];
 	int argc = 0;
 

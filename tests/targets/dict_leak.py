@@ -26,7 +26,7 @@ def main():
         for _ in range(6):
             number += 1
             leak(number)
-        time.sleep(0.01)
+        time.sleep(0.003)
 
 
 main()

@@ -121,10 +121,10 @@ static void check_growth(const struct pyinterp *interp)
 	}
 	assert_true(found);
 	free(cells);
-	/* Too late for three censuses. */
+	/* Too late for three censuses: then the last ones. */
 	assert_int_equal(history_cells(w.history, 39, &cells, &count), 0);
-	assert_int_equal(count, 0);
-	assert_null(cells);
+	assert_true(count > 10);
+	free(cells);
 	assert_true(isinf(history_small_growth(w.history, 1000).error));
 	finish(&w);
 }

@@ -133,11 +133,16 @@ static void test_mremap(void **state)
 
 	(void)state;
 	on_mmap(m, BASE, 10 * PAGE, 1, MAP_ANONYMOUS, 0);
-	/* Grows where it is: what grew it owns it from then on. */
+	/* Grows where it is: what it gained is of the line that grew it. */
 	assert_int_equal(on_mremap(m, BASE, 10 * PAGE, BASE, 20 * PAGE, 2), 0);
 	s = look(m, NULL);
-	assert_int_equal(s.by_stack[2], 20 * PAGE);
-	assert_int_equal(s.by_stack[1], 0);
+	assert_int_equal(s.by_stack[2], 10 * PAGE);
+	assert_int_equal(s.by_stack[1], 10 * PAGE);
+	/* Shrinks and grows again. */
+	assert_int_equal(on_mremap(m, BASE, 20 * PAGE, BASE, 5 * PAGE, 2), 0);
+	assert_int_equal(look(m, NULL).by_stack[1], 5 * PAGE);
+	assert_int_equal(look(m, NULL).by_stack[2], 0);
+	assert_int_equal(on_mremap(m, BASE, 5 * PAGE, BASE, 20 * PAGE, 2), 0);
 	/* Moves over another mapping and a touched page, which are gone then. */
 	on_mmap(m, BASE + 50 * PAGE, 8 * PAGE, 3, MAP_ANONYMOUS, 0);
 	on_mmap(m, BASE + 60 * PAGE, PAGE, 3, MAP_PRIVATE, 0);
@@ -147,14 +152,14 @@ static void test_mremap(void **state)
 	assert_int_equal(s.bytes[MAPPING_MMAP], 22 * PAGE);
 	assert_int_equal(s.by_stack[3], 2 * PAGE);
 	assert_int_equal(s.by_stack[4], 0);
-	/* What is not ours is not ours elsewhere, and takes what is there. */
+	/* Of what was there before only the gain is growth; it takes what is there. */
 	assert_int_equal(on_mremap(m, BASE + 100 * PAGE, PAGE, BASE + 52 * PAGE, 30 * PAGE, 6), 0);
 	s = look(m, NULL);
-	assert_int_equal(s.bytes[MAPPING_MMAP], 2 * PAGE);
-	assert_int_equal(s.by_stack[6], 0);
-	/* An old size of 0 makes a second view. */
+	assert_int_equal(s.bytes[MAPPING_MMAP], 31 * PAGE);
+	assert_int_equal(s.by_stack[6], 29 * PAGE);
+	/* An old size of 0 makes a second view of the same memory. */
 	assert_int_equal(on_mremap(m, BASE + 50 * PAGE, 0, BASE + 90 * PAGE, PAGE, 7), 0);
-	assert_int_equal(look(m, NULL).bytes[MAPPING_MMAP], 3 * PAGE);
+	assert_int_equal(look(m, NULL).bytes[MAPPING_MMAP], 31 * PAGE);
 }
 
 static void test_brk(void **state)
@@ -322,7 +327,7 @@ static void check_model(struct mappings *m, const struct model *model)
 static void model_step(struct mappings *m, struct model *model, uint32_t choice, uint32_t from, uint32_t to, uint32_t n, uint32_t who)
 {
 	uint64_t addr = BASE + from * PAGE;
-	uint32_t kept = model->owner[from];
+	uint32_t moved[PAGES];
 
 	switch (choice) {
 	case 0:
@@ -339,12 +344,16 @@ static void model_step(struct mappings *m, struct model *model, uint32_t choice,
 		break;
 	case 3:
 		assert_int_equal(on_mremap(m, addr, n * PAGE, BASE + to * PAGE, n * PAGE, who), 0);
+		if (from == to)
+			break;
+		memcpy(moved, &model->owner[from], n * sizeof(moved[0]));
 		model_set(model, from, n, 0);
-		model_set(model, to, n, kept ? who : 0);
+		for (uint32_t i = 0; i < n; i++)
+			model_set(model, to + i, 1, moved[i]);
 		break;
 	default:
 		assert_int_equal(on_fault(m, addr + who, who, 0), 0);
-		if (!kept)
+		if (!model->owner[from])
 			model->page[from] = who;
 	}
 }

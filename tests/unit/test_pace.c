@@ -172,7 +172,7 @@ static void expect_within_budget(const struct sim *s, const char *label, double 
 			worked += s->worked[i];
 			spent += s->spent[i];
 		}
-		allowed = budget * (worked + 0.05 * SPAN_S * SECOND);
+		allowed = budget * (worked + 0.2 * SPAN_S * SECOND);
 		worst = fmax(worst, spent / (1.1 * allowed + saved));
 	}
 	if (worst > 1 || !s->windows)
@@ -386,7 +386,7 @@ static void test_absurd_clocks(void **state)
 		clock.delay_ns = dice == 5 ? UINT64_MAX : dice == 6 ? 0 : clock.delay_ns;
 		pace_earn(&p, now, clock);
 		plan = pace_next(&p);
-		assert_true(isfinite(p.account_ns) && isfinite(p.income) && p.income >= 0 && p.income <= 0.0211);
+		assert_true(isfinite(p.account_ns) && isfinite(p.income) && p.income >= 0 && p.income <= 0.0241);
 		assert_true(pace_load(&p) >= 0 && pace_load(&p) <= 1);
 		assert_true(plan.start_ns >= p.now_ns && plan.start_ns < p.now_ns + 600 * 1000000000ull);
 		assert_true(plan.length_ns >= 300000 && plan.length_ns <= 300000000 && plan.hits_max >= 32);

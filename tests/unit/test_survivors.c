@@ -114,7 +114,7 @@ static void test_random_operations(void **state)
 					model[which] = time_ns;
 			} else {
 				time_ns -= dice == 9 ? random_bits(&random) % (500 * MS) : 0;
-				survivors_freed(s, 4096 + which * 16, time_ns);
+				survivors_freed(s, 4096 + which * 16, time_ns, NULL);
 				if (model[which] <= time_ns)
 					model[which] = 0;
 			}
@@ -134,6 +134,30 @@ static void test_random_operations(void **state)
 	}
 }
 
+/* What an owner says of memory stands for what its allocation said. */
+static void test_owned(void **state)
+{
+	struct survivors *s = new_table(10);
+	struct survivor owned[] = { { .addr = 64, .stack = 5, .weight = 4 }, { .addr = 999, .stack = 6, .weight = 8 } };
+	struct sums sums = { 0 };
+
+	(void)state;
+	add(s, 64, 1, 1, 1);
+	add(s, 128, 1, 2, 2);
+	assert_int_equal(survivors_set_owned(s, owned, 2), 0);
+	survivors_visit(s, sum_one, &sums);
+	assert_int_equal(sums.count, 3);
+	assert_true(sums.weight[1] == 0 && sums.weight[2] == 2 && sums.weight[5] == 4 && sums.weight[6] == 8);
+	expect_equation(s);
+	/* Its free ends the account of the allocation; the owner's word stands until the next one. */
+	survivors_freed(s, 64, 2, NULL);
+	expect_equation(s);
+	assert_int_equal(survivors_set_owned(s, NULL, 0), 0);
+	sums = sums_of(s);
+	assert_true(sums.count == 1 && sums.weight[2] == 2);
+	survivors_free(s);
+}
+
 static void test_late_records(void **state)
 {
 	struct survivors *s = new_table(10);
@@ -142,7 +166,7 @@ static void test_late_records(void **state)
 	(void)state;
 	add(s, 0x1000, 100, 1, 2);
 	/* A free from before this block was allocated is another block's. */
-	survivors_freed(s, 0x1000, 99);
+	survivors_freed(s, 0x1000, 99, NULL);
 	assert_int_equal(survivors_count(s), 1);
 	/* So is an allocation from before. */
 	add(s, 0x1000, 50, 2, 9);
@@ -154,10 +178,10 @@ static void test_late_records(void **state)
 	assert_int_equal(survivors_count(s), 1);
 	assert_int_equal(survivors_died(s), 1);
 	assert_true(survivors_fates(s, 1)->died[0] == 2);
-	survivors_freed(s, 0x1000, 200 + 30 * SECOND);
+	survivors_freed(s, 0x1000, 200 + 30 * SECOND, NULL);
 	assert_true(survivors_fates(s, 3)->left_window == 4 && survivors_fates(s, 3)->died[3] == 4);
-	survivors_freed(s, 0x1000, 300);
-	survivors_freed(s, 0x2000, 300);
+	survivors_freed(s, 0x1000, 300, NULL);
+	survivors_freed(s, 0x2000, 300, NULL);
 	assert_int_equal(survivors_count(s), 0);
 	expect_equation(s);
 	survivors_free(s);
@@ -379,6 +403,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_random_operations),
+		cmocka_unit_test(test_owned),
 		cmocka_unit_test(test_late_records),
 		cmocka_unit_test(test_thinning),
 		cmocka_unit_test(test_thinning_without_crowds),

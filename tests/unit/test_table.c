@@ -63,6 +63,13 @@ static void test_cells(void **state)
 	expect_cell("{}", CELL_TEXT, 0, "-");
 	expect_cell("\"plain\"", CELL_TEXT, 0, "plain");
 	expect_cell("\"abcdefgh\"", CELL_REST, 5, "abcd\xe2\x80\xa6");
+	expect_cell("\"abcdefgh\"", CELL_REST_TAIL, 5, "\xe2\x80\xa6" "efgh");
+	expect_cell("1234567", CELL_COUNT_SIGNED, 0, "+1,234,567");
+	expect_cell("-20480", CELL_SIZE_SIGNED, 0, "-20.0 KiB");
+	expect_cell("-20480.5", CELL_RATE, 0, "-20.0 KiB/s");
+	expect_cell("0", CELL_RATE, 0, "+0 B/s");
+	expect_cell("null", CELL_RATE, 0, "-");
+	expect_cell("0.4567", CELL_PERCENT, 0, "45.7 %");
 	table_cell(&buf, NULL, CELL_TEXT, 0);
 	assert_string_equal(strbuf_str(&buf), "-");
 }

@@ -90,6 +90,34 @@ static void test_colours(void **state)
 	assert_false(colours(NULL, NULL));
 }
 
+static bool many_colours(const char *kind, const char *more, const char *no_color)
+{
+	struct term term;
+
+	setenv("TERM", kind, 1);
+	if (more)
+		setenv("COLORTERM", more, 1);
+	else
+		unsetenv("COLORTERM");
+	setenv("NO_COLOR", no_color, 1);
+	term_inspect(term_fd, &term);
+	return term.colours_256;
+}
+
+static void test_many_colours(void **state)
+{
+	(void)state;
+	assert_true(many_colours("xterm-256color", NULL, ""));
+	assert_true(many_colours("xterm-direct", NULL, ""));
+	assert_true(many_colours("xterm", "truecolor", ""));
+	assert_false(many_colours("xterm", NULL, ""));
+	assert_false(many_colours("xterm", "", ""));
+	assert_false(many_colours("xterm-256color", "truecolor", "1"));
+	assert_false(many_colours("dumb", "truecolor", ""));
+	unsetenv("NO_COLOR");
+	unsetenv("COLORTERM");
+}
+
 static void test_no_terminal(void **state)
 {
 	_cleanup_(closep) int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -137,6 +165,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_width),
 		cmocka_unit_test(test_colours),
+		cmocka_unit_test(test_many_colours),
 		cmocka_unit_test(test_no_terminal),
 		cmocka_unit_test(test_clock),
 	};

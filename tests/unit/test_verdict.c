@@ -202,6 +202,7 @@ static struct evidence evidence_of(const struct program *p, size_t n)
 	e.strongest.trend = p->site_trend;
 	e.strongest.survivors = p->survivors;
 	e.strongest.age = 8;
+	e.strongest.large_share = NAN;
 	return e;
 }
 
@@ -336,6 +337,12 @@ static void test_borders(void **state)
 	q.no_large = true;
 	generate(&q, 1, 61);
 	EXPECT(, leak);
+	/* Growth of small blocks says nothing of a line that keeps large ones. */
+	EXPECT(e.strongest.large_share = 0.9, leak);
+	for (size_t i = 0; i < 61; i++)
+		points[i].raw_blocks = 5000;
+	EXPECT(e.strongest.large_share = 0.9, unknown);
+	EXPECT(e.strongest.large_share = 0.4, leak);
 #undef EXPECT
 }
 

@@ -253,6 +253,13 @@ struct rhythm {
 	double burst_ns, period_ns, cost;
 };
 
+static void expect_near(const struct rhythm *y, double length_ns, const char *what, int part, double times)
+{
+	print_message("%s, %g ms: part %d: %s %.2f\n", y->label, length_ns / 1e6, part, what, times);
+	if (times < 0.6 || times > 1.45)
+		fail_msg("%s, windows of %g ms: part %d of the bursts is %s %g times", y->label, length_ns / 1e6, part, what, times);
+}
+
 /*
  * Windows at random times over a rhythm: each thing (one every 2 us of work) that they see, weighted, adds up to all there are, those at
  * the start of a burst as those at its end.
@@ -260,7 +267,7 @@ struct rhythm {
 static void expect_weights(const struct rhythm *y, double length_ns)
 {
 	enum { PARTS = 4, WINDOWS = 20000, THING_NS = 2000 };
-	double seen[PARTS] = { 0 }, truth = y->burst_ns / THING_NS / PARTS / y->period_ns;
+	double seen[PARTS] = { 0 }, survive[PARTS] = { 0 }, truth = y->burst_ns / THING_NS / PARTS / y->period_ns;
 	uint64_t random = 42;
 
 	for (int i = 0; i < WINDOWS; i++) {
@@ -294,13 +301,17 @@ static void expect_weights(const struct rhythm *y, double length_ns)
 		r.last_ns = r.start_ns + (uint64_t)things[n - 1];
 		r.amid = things[0] < 20000;
 		r.idle = idle / length_ns;
-		for (int k = 0; k < n; k++)
-			seen[(int)(where[k] * PARTS)] += window_weight(&r, r.start_ns + (uint64_t)things[k]) / r.cycle_ns / WINDOWS;
+		for (int k = 0; k < n; k++) {
+			uint64_t time_ns = r.start_ns + (uint64_t)things[k];
+
+			seen[(int)(where[k] * PARTS)] += window_weight(&r, time_ns) / r.cycle_ns / WINDOWS;
+			survive[(int)(where[k] * PARTS)] += window_survivor_weight(&r, time_ns) / r.cycle_ns / WINDOWS;
+			assert_true(time_ns < r.end_ns - (r.end_ns - r.start_ns) / 8 || window_survivor_weight(&r, time_ns) == 0);
+		}
 	}
 	for (int part = 0; part < PARTS; part++) {
-		print_message("%s, %g ms: part %d: %.2f\n", y->label, length_ns / 1e6, part, seen[part] / truth);
-		if (seen[part] < 0.6 * truth || seen[part] > 1.45 * truth)
-			fail_msg("%s, windows of %g ms: part %d of the bursts is seen %g times", y->label, length_ns / 1e6, part, seen[part] / truth);
+		expect_near(y, length_ns, "seen", part, seen[part] / truth);
+		expect_near(y, length_ns, "a survivor", part, survive[part] / truth);
 	}
 }
 

@@ -33,7 +33,7 @@ unsigned term_width(int fd)
 void term_inspect(int fd, struct term *ret_term)
 {
 	const char *no_color = getenv("NO_COLOR");
-	const char *kind = getenv("TERM");
+	const char *kind = getenv("TERM"), *more = getenv("COLORTERM");
 	unsigned width = term_width(fd);
 
 	*ret_term = (struct term){
@@ -41,4 +41,5 @@ void term_inspect(int fd, struct term *ret_term)
 		.width = width,
 		.colours = width > 0 && kind && *kind && strcmp(kind, "dumb") != 0 && !(no_color && *no_color),
 	};
+	ret_term->colours_256 = ret_term->colours && (strstr(kind, "256color") || strstr(kind, "direct") || (more && *more));
 }

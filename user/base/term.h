@@ -7,6 +7,7 @@
 struct term {
 	bool is_tty;
 	bool colours;     /* a terminal, TERM is set and not "dumb", NO_COLOR is unset or empty */
+	bool colours_256; /* and 256 of them, as TERM ("xterm-256color") or COLORTERM says */
 	unsigned width;   /* columns, 20 to 1000; 0: no terminal, lines are not cut */
 };
 

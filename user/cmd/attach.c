@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* leaksnoop attach PID: trace until told to stop, report. */
 #include "cmd/attach.h"
+#include "cmd/signals.h"
 
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <sys/signalfd.h>
 
 #include "base/clock.h"
 #include "base/fmt.h"
@@ -364,20 +363,6 @@ static int attach_finish(struct attach *a, struct err *err)
 	session_drain(a->session);
 	r = attach_report(a, true);
 	return r ? err_set(err, r, "cannot write the report: %s", strerror(-r)) : 0;
-}
-
-/* SIGINT and SIGTERM are read from a descriptor, so that they arrive between two steps, never in one. */
-static int signals_take(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	/* A reader that leaves (| head) must not kill an armed tracer: the write fails instead. */
-	signal(SIGPIPE, SIG_IGN);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static int run(const void *opts, int argc, char **argv, struct err *err)

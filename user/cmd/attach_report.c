@@ -136,14 +136,14 @@ static double mean_weight(const struct attach *a)
 	return hits > 0 ? weighted / hits : NAN;
 }
 
-/* What the windows cost, of the time since the attach that the target computed for itself. */
+/* What the windows cost, of the time since the attach. */
 static double overhead(const struct attach *a, double seconds)
 {
-	double spent = 0, own = windows_load(tracee_windows(a->tracee)) * seconds;
+	double spent = 0;
 
 	for (int i = 0; i < WINDOW_GROUP_COUNT; i++)
 		spent += windows_totals(tracee_windows(a->tracee), (enum window_group)i).overhead_s;
-	return own > spent ? spent / own : NAN;
+	return seconds > 0 ? spent / seconds : NAN;
 }
 
 static int note_arena(void *ctx, raddr_t addr, uint64_t size)
@@ -175,6 +175,11 @@ static int profile(struct attach *a, uint64_t now_ns, struct diagnosis *d)
 	growth_begin(a->growth, now_ns);
 	growth_know_hands(a->growth, a->mode == TRACE_SAMPLED || objects_are_seen(a));
 	if (a->mode == TRACE_SAMPLED) {
+		struct sampling *sampling = pipeline_sampling(a->pipeline, tracee_target(a->tracee));
+		int r = sampling && !a->gone ? sampling_settle_owners(sampling) : 0;
+
+		if (r && r != -ESRCH)
+			return r;
 		pipeline_add_survivors(a->pipeline, a->growth, tracee_target(a->tracee));
 	} else {
 		pipeline_add_ledger(a->pipeline, a->growth);
@@ -244,6 +249,7 @@ static void judge(const struct attach *a, double seconds, struct diagnosis *d)
 		/* In bytes, as if all its blocks were like those kept. */
 		if (top->gross_blocks > 0)
 			e.strongest.allocated = top->allocated * top->gross_bytes / top->gross_blocks;
+		e.strongest.large_share = top->gross_bytes > 0 ? top->large_bytes / top->gross_bytes : NAN;
 		e.strongest.trend = top->trend;
 		e.strongest.counted = top->counted;
 		e.strongest.survivors = (double)top->aged;

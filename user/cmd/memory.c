@@ -3,14 +3,13 @@
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <sys/signalfd.h>
 
 #include "base/clock.h"
 #include "base/term.h"
 #include "cmd/describe.h"
+#include "cmd/signals.h"
 #include "cmd/verb.h"
 #include "heap/balance.h"
 #include "report/memory.h"
@@ -104,18 +103,6 @@ static int repeat(struct watch *w, int signal_fd, int pid_fd, struct err *err)
 			due_ns = clock_mono_ns(&clock_real) - step_ns;
 	}
 	return 0;
-}
-
-static int signals_take(void)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, NULL);
-	signal(SIGPIPE, SIG_IGN);
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static int run(const void *options, int argc, char **argv, struct err *err)

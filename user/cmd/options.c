@@ -72,7 +72,7 @@ static int row_doc(const struct option_row *row, char **ret_doc)
 	struct strbuf buf = STRBUF_INIT;
 
 	strbuf_append(&buf, row->help ? row->help : "");
-	if (row->init)
+	if (row->init && !row->quiet)
 		strbuf_appendf(&buf, " (default %s)", row->init);
 	if (row->type == OPTION_STRINGS)
 		strbuf_append(&buf, "; may be repeated");

@@ -73,6 +73,7 @@ struct option_row {
 	double min, max;         /* inclusive, of numbers, sizes and durations; both 0: not negative, else any */
 	const char *choices;     /* "text|json" */
 	bool hidden;             /* not in --help */
+	bool quiet;              /* the default is not shown in --help: its text says it */
 };
 
 /* Names a field and checks at compile time that its type is the one the kind stores. */

@@ -17,7 +17,9 @@
 #include "cmd/nearest.h"
 #include "report/report.h"
 
-static const struct verb *const table[] = { &verb_attach, &verb_memory, &verb_ps, &verb_doctor, NULL };
+static const struct verb *const table[] = {
+	&verb_attach, &verb_heap, &verb_arenas, &verb_memory, &verb_ps, &verb_doctor, NULL,
+};
 
 const struct verb *const *verbs(void)
 {

@@ -40,20 +40,8 @@ static double pick_age(double seconds)
 	return age;
 }
 
-static void collect(void *ctx, const struct survivor *b)
+static void add_sample(struct estimates *e, const struct sample *sample)
 {
-	struct estimates *e = ctx;
-	double t = b->time_ns > e->in->start_ns ? (double)(b->time_ns - e->in->start_ns) / 1e9 : 0;
-	size_t group;
-
-	if (t < e->from || t > e->to || e->error)
-		return;
-	/* Its last look may lie before the age it is to reach. */
-	if ((double)b->checked_ns < (double)b->time_ns + 0.9e9 * e->age)
-		return;
-	group = growth_rank_of(e->in->growth, FINDING_python, b->stack);
-	if (group == SIZE_MAX)
-		return;
 	if (e->n_samples == e->cap_samples) {
 		size_t cap = e->cap_samples ? e->cap_samples * 2 : 4096;
 		void *samples = reallocarray(e->samples, cap, sizeof(*e->samples));
@@ -65,15 +53,72 @@ static void collect(void *ctx, const struct survivor *b)
 		e->samples = samples;
 		e->cap_samples = cap;
 	}
-	e->samples[e->n_samples++] = (struct sample){
+	e->samples[e->n_samples++] = *sample;
+}
+
+static double seconds_of(const struct estimates *e, uint64_t time_ns)
+{
+	return time_ns > e->in->start_ns ? (double)(time_ns - e->in->start_ns) / 1e9 : 0;
+}
+
+/* The group of what happened at t on this stack; SIZE_MAX: it does not count. */
+static size_t group_at(const struct estimates *e, double t, uint32_t stack)
+{
+	if (t < e->from || t > e->to || e->error)
+		return SIZE_MAX;
+	return growth_rank_of(e->in->growth, FINDING_python, stack);
+}
+
+static uint32_t class_of(const struct survivor *b)
+{
+	if (b->large || b->size > 512)
+		return LARGE_CLASS;
+	if (b->block_bytes)
+		return b->block_bytes / CLASS_BYTES - 1;
+	return b->size ? (b->size - 1) / CLASS_BYTES : 0;
+}
+
+static void collect(void *ctx, const struct survivor *b)
+{
+	struct estimates *e = ctx;
+	double t = seconds_of(e, b->time_ns);
+	size_t group = group_at(e, t, b->stack);
+
+	/* A container that moved grew in steps: collect_move(). */
+	if (b->chain && !map64_put(e->chains, b->chain, NULL))
+		e->error = -ENOMEM;
+	/* Its last look may lie before the age it is to reach. */
+	if (group == SIZE_MAX || b->chain || (double)b->checked_ns < (double)b->time_ns + 0.9e9 * e->age)
+		return;
+	add_sample(e, &(struct sample){
 		.group = (uint32_t)group,
 		.window = b->window,
-		.size_class = b->large || b->size > 512 ? LARGE_CLASS : b->size ? (b->size - 1) / 16 : 0,
+		.size_class = class_of(b),
 		.type = b->type,
 		.weight = b->weight,
 		.size = b->size,
 		.t = t,
-	};
+	});
+}
+
+/* A move_fn, after all survivors: steps of containers that are still there. */
+static void collect_move(void *ctx, const struct move *m)
+{
+	struct estimates *e = ctx;
+	double t = seconds_of(e, m->time_ns);
+	size_t group = group_at(e, t, m->stack);
+
+	if (group == SIZE_MAX || !m->bytes || !map64_get(e->chains, m->chain))
+		return;
+	add_sample(e, &(struct sample){
+		.group = (uint32_t)group,
+		.window = m->window,
+		.size_class = LARGE_CLASS,
+		.weight = m->weight,
+		.size = m->bytes < UINT32_MAX ? (uint32_t)m->bytes : UINT32_MAX,
+		.step = true,
+		.t = t,
+	});
 }
 
 static int compare_samples(const void *pa, const void *pb)
@@ -85,6 +130,20 @@ static int compare_samples(const void *pa, const void *pb)
 	if (a->window != b->window)
 		return a->window < b->window ? -1 : 1;
 	return (a->t > b->t) - (a->t < b->t);
+}
+
+static int collect_all(struct estimates *e)
+{
+	int r = map64_new(sizeof(uint8_t), &e->chains);
+
+	if (r)
+		return r;
+	survivors_visit(e->in->survivors, collect, e);
+	if (e->in->sampling)
+		moves_visit(sampling_moves(e->in->sampling), collect_move, e);
+	if (e->n_samples)
+		qsort(e->samples, e->n_samples, sizeof(*e->samples), compare_samples);
+	return e->error;
 }
 
 static struct report_estimate scaled(struct report_estimate e, double low, double factor, double high)
@@ -169,7 +228,7 @@ static void take_large_free(void *ctx, const struct large_free *f)
 	size_t rank = growth_rank_of(e->in->growth, FINDING_python, f->stack);
 
 	/* What was born within the time is no survivor, and was not counted. */
-	if (t < e->from || t > e->to || born >= e->from || rank == SIZE_MAX)
+	if (f->moved || t < e->from || t > e->to || born >= e->from || rank == SIZE_MAX)
 		return;
 	e->groups[rank].moved_bytes += (double)f->weight * (double)f->bytes / (e->to - e->from);
 }
@@ -314,7 +373,8 @@ static void add_pieces(struct estimates *e)
 		g->gross_bytes += (double)p->bytes / span;
 		g->once_bytes = fmax(g->once_bytes, (double)p->bytes / span);
 		g->gross_blocks += 1 / span;
-		g->bytes = (struct report_estimate){ g->gross_bytes, g->gross_bytes, g->gross_bytes };
+		/* Where the time begins and ends between two pieces is chance: one more or less. */
+		g->bytes = (struct report_estimate){ g->gross_bytes, g->gross_bytes - g->once_bytes, g->gross_bytes + g->once_bytes };
 		g->blocks = (struct report_estimate){ g->gross_blocks, g->gross_blocks, g->gross_blocks };
 		/* As of samples: the biggest piece may have been the only one of its kind. */
 		g->score = g->gross_bytes - g->once_bytes;
@@ -341,11 +401,9 @@ int estimates_new(const struct estimates_input *in, struct estimates **ret_estim
 		return -ENOMEM;
 	for (size_t i = 0; i < e->n_groups; i++)
 		e->groups[i] = (struct estimate){ .net = 1, .trend = TREND_UNKNOWN };
-	survivors_visit(in->survivors, collect, e);
-	if (e->error)
-		return e->error;
-	if (e->n_samples)
-		qsort(e->samples, e->n_samples, sizeof(*e->samples), compare_samples);
+	r = collect_all(e);
+	if (r)
+		return r;
 	estimate_groups(e);
 	estimate_allocations(e);
 	subtract_moved(e);
@@ -370,6 +428,7 @@ void estimates_free(struct estimates *e)
 	if (!e)
 		return;
 	free(e->samples);
+	map64_free(e->chains);
 	free(e->fates);
 	free(e->groups);
 	free(e);

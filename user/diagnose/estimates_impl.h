@@ -2,8 +2,10 @@
 /* What the files of estimates share. Private to them. */
 #pragma once
 
+#include "base/map64.h"
 #include "diagnose/estimates.h"
 
+#define CLASS_BYTES 16u          /* between size classes */
 #define LARGE_CLASS UINT32_MAX   /* size class of all blocks over 512 bytes */
 #define MOVED_SHARE 0.5          /* a line that gives back so much of what it takes in large blocks moves a container */
 
@@ -11,6 +13,7 @@ struct sample {
 	uint32_t group, window, size_class, type;
 	float weight;
 	uint32_t size;
+	bool step;           /* what a container gained when it moved: no block more */
 	double t;            /* seconds after the start */
 };
 
@@ -19,6 +22,7 @@ struct estimates {
 	double seconds, age, from, to;
 	struct sample *samples;        /* by group, then window */
 	size_t n_samples, cap_samples;
+	struct map64 *chains;          /* containers that moved and are still there */
 	struct estimate *groups;
 	size_t n_groups;
 	struct survivor_fates *fates;  /* of each group */

@@ -136,7 +136,7 @@ static size_t list_samples(const struct estimates *e, struct netting *n, struct 
 				break;
 			n->site_groups[n->n_sites++] = s->group;
 		}
-		if (!cell || (s->size_class == LARGE_CLASS && e->groups[s->group].moves))
+		if (!cell || s->step || (s->size_class == LARGE_CLASS && e->groups[s->group].moves))
 			continue;
 		entries[count++] = (struct heap_entry){
 			.net = { .site = (uint32_t)n->n_sites - 1, .cell = *cell, .rate = rate, .error = rate * rate },

@@ -5,8 +5,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#include "base/clock.h"
 #include "base/map64.h"
 #include "heap/cells.h"
 #include "interp/obmalloc.h"
@@ -16,8 +16,9 @@
 /* A reading of t seconds is made every 100 t at most: 1 % of a core for each of the two kinds. */
 #define COST_SHARE 100
 #define CENSUS_NS (2 * SECOND_NS)
-#define CENSUS_BYTES (256u << 20)
+#define CENSUS_BYTES (96u << 20)
 #define CENSUSES_MAX 48
+#define CENSUSES_LEAST 4u
 
 struct census {
 	double t;
@@ -172,17 +173,26 @@ static int read_census(struct history *h, uint64_t now_ns)
 	return 0;
 }
 
-/* Until the next reading, after one that began then. */
+/* Computed by this thread so far: on a busy machine a reading takes longer, but costs no more. */
+static uint64_t computed_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
+}
+
+/* Until the next reading, after one that began when computed_ns() was began_ns. */
 static uint64_t pause_after(uint64_t began_ns, uint64_t least_ns)
 {
-	uint64_t took_ns = clock_mono_ns(&clock_real) - began_ns;
+	uint64_t took_ns = computed_ns() - began_ns;
 
 	return took_ns * COST_SHARE > least_ns ? took_ns * COST_SHARE : least_ns;
 }
 
 int history_read(struct history *h, uint64_t now_ns)
 {
-	uint64_t began_ns = clock_mono_ns(&clock_real);
+	uint64_t began_ns = computed_ns();
 	int r = 0;
 
 	if (now_ns >= h->next_ns) {
@@ -190,7 +200,7 @@ int history_read(struct history *h, uint64_t now_ns)
 		h->next_ns = now_ns + pause_after(began_ns, SECOND_NS);
 	}
 	if (!r && !h->no_pymalloc && now_ns >= h->census_ns) {
-		began_ns = clock_mono_ns(&clock_real);
+		began_ns = computed_ns();
 		r = read_census(h, now_ns);
 		h->census_ns = now_ns + pause_after(began_ns, CENSUS_NS);
 	}
@@ -270,6 +280,9 @@ int history_cells(const struct history *h, double since_s, struct history_cell *
 	*ret_count = 0;
 	while (first < h->n_censuses && h->censuses[first].t < since_s)
 		first++;
+	/* A heap that takes long to count has few of them: rather a little earlier than nothing. */
+	if (h->n_censuses - first < CENSUSES_LEAST)
+		first = h->n_censuses > CENSUSES_LEAST ? h->n_censuses - CENSUSES_LEAST : 0;
 	if (h->n_censuses - first < 3)
 		return 0;
 	r = map64_new(sizeof(size_t), &index);

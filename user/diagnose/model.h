@@ -123,7 +123,7 @@ struct report {
 	double seconds;                /* attach to this report */
 	const char *mode;              /* "exact", "passive", "sampled" */
 	double armed_seconds;
-	double overhead_ratio;         /* what tracing cost, of the target's own time; NAN unknown */
+	double overhead_ratio;         /* what tracing cost the target, of the time since the attach: 0.02 is 2 % of one processor; NAN unknown */
 	const char *group_by;          /* "line", "file", "traceback" */
 
 	struct {

@@ -21,6 +21,8 @@
 #define LEAK_EXPLAINS 0.1 /* of what the counters grow by: a line that grows by less is not the reason */
 #define LEAK_CONTRADICTED 0.25 /* of the line's lowest growth: counters whose highest growth is less deny it */
 #define MASKED_SURVIVORS 30.0 /* under a sawtooth the counters prove nothing, so the survivors must by themselves */
+#define MASKED_KEPT 0.05         /* and the site has to keep so much of what it allocates, */
+#define MASKED_FLOOR 4096.0      /* bytes a second */
 #define MASKED_SECONDS 30.0
 #define UNNAMED_FLOOR (2 * KIB) /* bytes a second: less drifts in any service for a minute (pools of strings, statistics) */
 #define UNNAMED_BLOCKS 20.0 /* a second: the same, where bytes are lost in noise */
@@ -128,6 +130,9 @@ static bool counters_allow(const struct judge *j)
 
 	if (j->e->strongest.survivors < MASKED_SURVIVORS || !(j->e->seconds >= MASKED_SECONDS))
 		return false;
+	/* Garbage in cycles waits for the collector: then some of it is always old. */
+	if (j->e->strongest.growth.estimate < MASKED_KEPT * j->e->strongest.allocated || j->e->strongest.growth.estimate < MASKED_FLOOR)
+		return false;
 	switch (t->kind) {
 	case TREND_SAWTOOTH:
 	case TREND_STEPPED: return t->slope_high >= grows;
@@ -195,10 +200,18 @@ static void describe_counters(const struct judge *j, char *out, size_t size_out)
 			 fmt_rate_count(count->slope).s, fmt_duration(count->seconds).s);
 }
 
+/* The counters that the strongest site's blocks are in rise. Small blocks say nothing of a site that keeps large ones, unless bytes have both. */
+static bool site_rises(const struct judge *j)
+{
+	if (j->e->strongest.large_share > 0.5 && !j->s.large_known && j->s.raw.trend.kind != TREND_UNKNOWN)
+		return rises(&j->s.raw);
+	return counters_rise(j);
+}
+
 static bool judge_leak(struct judge *j)
 {
 	char site[256], counters[128];
-	bool rise = counters_rise(j);
+	bool rise = site_rises(j);
 
 	if (is_young(j) && j->e->seconds < YOUNG_SECONDS)
 		return false;

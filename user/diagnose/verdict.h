@@ -44,6 +44,7 @@ struct evidence {
 		bool counted; /* the growth is the heap's own count; survivors only say whose it is */
 		double survivors; /* blocks seen that lived to be this old: */
 		double age; /* seconds */
+		double large_share;        /* of its bytes: in blocks over 512 bytes; NAN unknown */
 	} strongest;
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The census by (size class, type). One gather of pool headers an arena, then
- * the chosen pools whole, READ_POOLS at a time; the target runs on.
+ * the chosen pools whole (pools.h); the target runs on.
  *
  * A pool is chosen by a hash of its address: 1 in 2^shift. Two censuses with the
  * same shift look at the same pools, and one with a greater shift at a part of them, so that
@@ -17,15 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "heap/pools.h"
 #include "interp/block_object.h"
 #include "interp/obmalloc.h"
-#include "interp/pool.h"
 
-#define READ_POOLS 16u
-#define POOL_SIZE_MAX 16384u
 #define TRIES 3
 #define SHIFT_MAX 20u
-#define POOLS_MAX (1u << 26)   /* 1 TiB of heap */
 
 struct cells {
 	struct cells_info info;
@@ -33,18 +30,10 @@ struct cells {
 	uint32_t room[CELLS_CLASSES_MAX];   /* types a row has room for */
 };
 
-struct pool_list {
-	raddr_t *pools;
-	size_t count, room;
-	struct class_counts classes;
-};
-
-struct census {
+struct cell_census {
 	const struct python *python;
 	struct types *types;
 	struct cells *cells;
-	uint32_t pool_size;
-	uint8_t *snapshots;   /* READ_POOLS of them */
 };
 
 void cells_free(struct cells *cells)
@@ -65,24 +54,6 @@ static int count_class(void *ctx, raddr_t pool, uint32_t size_class, uint32_t li
 	counts->live[size_class] += live;
 	counts->pools++;
 	return 0;
-}
-
-/* An obmalloc_pool_fn. */
-static int list_pool(void *ctx, raddr_t pool, uint32_t size_class, uint32_t live)
-{
-	struct pool_list *list = ctx;
-
-	if (list->count == list->room) {
-		size_t room = list->room ? 2 * list->room : 1024;
-		raddr_t *grown = room > POOLS_MAX ? NULL : reallocarray(list->pools, room, sizeof(*grown));
-
-		if (!grown)
-			return -ENOMEM;
-		list->pools = grown;
-		list->room = room;
-	}
-	list->pools[list->count++] = pool;
-	return count_class(&list->classes, pool, size_class, live);
 }
 
 static int explain(const struct python *python, int r, struct err *err)
@@ -108,18 +79,6 @@ int class_counts_read(const struct python *python, struct class_counts *ret_coun
 	return 0;
 }
 
-static int list_pools(const struct python *python, struct pool_list *list)
-{
-	int r = -EAGAIN;
-
-	for (int tries = 0; tries < TRIES && r == -EAGAIN; tries++) {
-		list->count = 0;
-		list->classes = (struct class_counts){ 0 };
-		r = obmalloc_visit_pools(python, list_pool, list, &list->classes.refused);
-	}
-	return r;
-}
-
 /* How many halvings a pool survives: zero bits at the end of its hash. Depends on the address only. */
 static uint32_t pool_rank(raddr_t pool)
 {
@@ -138,7 +97,7 @@ static uint32_t choose_shift(const struct pool_list *list, uint32_t pool_size, c
 	uint32_t shift = 0;
 
 	for (size_t i = 0; i < list->count; i++) {
-		uint32_t rank = pool_rank(list->pools[i]);
+		uint32_t rank = pool_rank(list->pools[i].addr);
 
 		by_rank[rank < SHIFT_MAX ? rank : SHIFT_MAX]++;
 	}
@@ -152,7 +111,7 @@ static void keep_chosen(struct pool_list *list, uint32_t shift)
 	size_t kept = 0;
 
 	for (size_t i = 0; i < list->count; i++)
-		if (pool_rank(list->pools[i]) >= shift)
+		if (pool_rank(list->pools[i].addr) >= shift)
 			list->pools[kept++] = list->pools[i];
 	list->count = kept;
 }
@@ -176,7 +135,7 @@ static int grow_row(struct cells *cells, uint32_t class, uint32_t type)
 	return 0;
 }
 
-static int count_block(struct census *census, const struct pool_head *head, const uint8_t *bytes)
+static int count_block(struct cell_census *census, const struct pool_head *head, const uint8_t *bytes)
 {
 	struct cells *cells = census->cells;
 	struct block_object object;
@@ -196,77 +155,39 @@ static int count_block(struct census *census, const struct pool_head *head, cons
 	return 0;
 }
 
-/* -EAGAIN: torn. -ENOENT: empty by now. */
-static int count_snapshot(struct census *census, raddr_t pool, const uint8_t *snapshot)
+/* A pool_look_fn. */
+static int count_pool(void *ctx, const struct pool_look *look)
 {
-	struct pool_head head;
-	struct pool_free free_list;
-	int r = pool_head_parse(census->python, snapshot, &head);
-
-	if (r == 0)
-		r = pool_free_list(census->python, pool, snapshot, &head, &free_list);
-	if (r < 0)
-		return r == -ENOENT ? r : -EAGAIN;
-	if (head.size_class >= CELLS_CLASSES_MAX)
-		return -EAGAIN;
-	for (uint32_t i = 0; i < head.carved && r == 0; i++)
-		if (!pool_is_free(&free_list, i))
-			r = count_block(census, &head, snapshot + pool_block_offset(census->python, &head, i));
-	return r;
-}
-
-static int count_pool(struct census *census, raddr_t pool, uint8_t *snapshot, bool mapped)
-{
-	struct cells_info *info = &census->cells->info;
-	int r = mapped ? count_snapshot(census, pool, snapshot) : -EFAULT;
-
-	for (int tries = 1; tries < TRIES && r == -EAGAIN; tries++) {
-		r = rmem_read(python_rmem(census->python), pool, snapshot, census->pool_size);
-		info->bytes_read += census->pool_size;
-		if (r == 0)
-			r = count_snapshot(census, pool, snapshot);
-	}
-	if (r == 0)
-		info->pools_read++;
-	else if (r == -EAGAIN)
-		info->pools_torn++;
-	else if (r == -ENOENT || r == -EFAULT)
-		info->pools_gone++;
-	else
-		return r;
-	return 0;
-}
-
-static int count_pools(struct census *census, const raddr_t *pools, size_t count)
-{
-	bool ok[READ_POOLS];
+	struct cell_census *census = ctx;
 	int r = 0;
 
-	for (size_t done = 0; done < count && r == 0; done += READ_POOLS) {
-		size_t n = count - done < READ_POOLS ? count - done : READ_POOLS;
-
-		r = rmem_gather_each(python_rmem(census->python), pools + done, n, census->pool_size, census->snapshots, ok);
-		census->cells->info.bytes_read += n * census->pool_size;
-		for (size_t i = 0; i < n && r == 0; i++)
-			r = count_pool(census, pools[done + i], census->snapshots + i * census->pool_size, ok[i]);
-	}
+	if (look->head.size_class >= CELLS_CLASSES_MAX)
+		return 0;
+	for (uint32_t i = 0; i < look->head.carved && r == 0; i++)
+		if (!pool_is_free(&look->free, i))
+			r = count_block(census, &look->head, look->bytes + pool_block_offset(census->python, &look->head, i));
 	return r;
 }
 
-static int read_cells(struct census *census, const struct cells_options *options)
+static int read_cells(struct cell_census *census, const struct cells_options *options, struct pool_reader *reader, struct pool_list *list)
 {
-	struct pool_list list = { 0 };
 	struct cells_info *info = &census->cells->info;
-	int r = list_pools(census->python, &list);
+	const struct pool_reader_stats *stats = pool_reader_stats(reader);
+	int r = pool_list_read(census->python, list);
 
-	if (r == 0) {
-		info->classes = list.classes;
-		info->shift = choose_shift(&list, census->pool_size, options);
-		info->factor = 1ull << info->shift;
-		keep_chosen(&list, info->shift);
-		r = count_pools(census, list.pools, list.count);
-	}
-	free(list.pools);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < list->count; i++)
+		count_class(&info->classes, list->pools[i].addr, list->pools[i].size_class, list->pools[i].live);
+	info->classes.refused = list->refused;
+	info->shift = choose_shift(list, (uint32_t)obmalloc_pool_size(census->python), options);
+	info->factor = 1ull << info->shift;
+	keep_chosen(list, info->shift);
+	r = pool_reader_read(reader, list->pools, list->count, count_pool, census);
+	info->pools_read = stats->read;
+	info->bytes_read = stats->bytes;
+	info->pools_torn = stats->torn;
+	info->pools_gone = stats->gone;
 	return r;
 }
 
@@ -274,17 +195,19 @@ int cells_read(const struct python *python, struct types *types, const struct ce
 	       struct err *err)
 {
 	_cleanup_(cells_freep) struct cells *cells = calloc(1, sizeof(*cells));
-	_cleanup_(freep) uint8_t *snapshots = malloc(READ_POOLS * POOL_SIZE_MAX);
-	struct census census = { python, types, cells, (uint32_t)obmalloc_pool_size(python), snapshots };
-	int r;
+	_cleanup_(pool_reader_freep) struct pool_reader *reader = NULL;
+	struct cell_census census = { python, types, cells };
+	struct pool_list list = { 0 };
+	int r = cells ? pool_reader_new(python, 0, &reader) : -ENOMEM;
 
-	if (!cells || !snapshots)
-		return err_set(err, -ENOMEM, "out of memory");
-	if (census.pool_size > POOL_SIZE_MAX || census.pool_size < pool_header_bytes(python))
-		return err_set(err, -EPROTO, "the layout of Python %s has impossible pool sizes", python_version(python));
+	if (r == -ENOMEM)
+		return err_set(err, r, "out of memory");
+	if (r < 0)
+		return err_set(err, r, "the layout of Python %s has impossible pool sizes", python_version(python));
 	r = types_refresh(types);
 	if (r == 0)
-		r = read_cells(&census, options);
+		r = read_cells(&census, options, reader, &list);
+	pool_list_clear(&list);
 	if (r < 0)
 		return explain(python, r, err);
 	*ret_cells = take_ptr(cells);

@@ -40,7 +40,10 @@ struct census {
 	size_t n_types;
 	struct census_row non_objects[CENSUS_NON_OBJECT_COUNT];
 	uint64_t objects, bytes;    /* sums of types */
+	uint64_t static_objects;    /* of objects, those in the images' own data: in no block */
+	uint64_t blocks;            /* in use: objects - static_objects + the counts of non_objects */
 	uint64_t block_bytes;       /* of all blocks in use, rounded up as the allocators do: objects, non-objects */
+	bool small_only;            /* the process's libc is not glibc: objects in large blocks are missing, their number is in "unknown" */
 	uint64_t retries, refused;  /* pools read again since they changed meanwhile; what made no sense three times and is missing */
 	uint64_t read_bytes;        /* of the target's memory */
 	double seconds;             /* that reading took */
@@ -52,7 +55,7 @@ struct census_options {
 	void *ctx;
 };
 
-/* -ENOENT: no pymalloc; -ESRCH, -EPERM, -ENOMEM. */
+/* -ENOENT: objects come neither from pymalloc nor from malloc() (mimalloc, an allocator of its own); -ESRCH, -EPERM, -ENOMEM. */
 int census_read(const struct python *python, const struct census_options *options, struct census **ret_census, struct err *err);
 void census_free(struct census *census);
 DEFINE_CLEANUP(struct census, census_free)

@@ -22,6 +22,7 @@ struct arenas {
 	const struct python *python;
 	struct range *ranges;
 	size_t count, room;
+	struct range hint;     /* the one that held an address last; empty at first */
 };
 
 int arenas_new(const struct python *python, struct arenas **ret_arenas)
@@ -99,9 +100,12 @@ int arenas_refresh(struct arenas *arenas)
 	return 0;
 }
 
-bool arenas_hold(const struct arenas *arenas, raddr_t addr)
+bool arenas_hold(struct arenas *arenas, raddr_t addr)
 {
 	size_t low = 0, high = arenas->count;
+
+	if (addr.v - arenas->hint.start < arenas->hint.end - arenas->hint.start)
+		return true;
 
 	/* the first range that ends behind addr */
 	while (low < high) {
@@ -112,7 +116,10 @@ bool arenas_hold(const struct arenas *arenas, raddr_t addr)
 		else
 			high = middle;
 	}
-	return low < arenas->count && arenas->ranges[low].start <= addr.v;
+	if (low == arenas->count || arenas->ranges[low].start > addr.v)
+		return false;
+	arenas->hint = arenas->ranges[low];
+	return true;
 }
 
 size_t arenas_count(const struct arenas *arenas)

@@ -12,5 +12,5 @@ DEFINE_CLEANUP(struct arenas, arenas_free)
 
 /* Reads them anew. 0, also when the process does not use pymalloc (then there are none); on an error the old copy stays. */
 int arenas_refresh(struct arenas *arenas);
-bool arenas_hold(const struct arenas *arenas, raddr_t addr);
+bool arenas_hold(struct arenas *arenas, raddr_t addr);
 size_t arenas_count(const struct arenas *arenas);

@@ -19,12 +19,14 @@
 
 #include <string.h>
 
-#include "interp/arenas.h"
-#include "interp/python_impl.h"
+#include "interp/types_impl.h"
 
 #define PRINT_BYTES 64u
 #define LOW_LINK_MIN (1ull << 22) /* nothing is mapped for a heap below */
 #define LONG_TAG_IMMORTAL 4u    /* bit 2 of lv_tag, 3.14: set when an int is made immortal */
+#define COUNT_CERTAIN 0x10000u  /* nothing is mapped below */
+#define TYPE_SUBCLASS (1ull << 31)
+#define STATIC_COUNT_311 500000000u
 #define STR_STABLE 0x7cu        /* of str's state: kind, compact, ascii; not interned (bits 0-1) */
 #define STR_COMPACT (1u << 5)
 #define STR_ASCII (1u << 6)
@@ -45,10 +47,9 @@ static uint64_t u64_at(const uint8_t *bytes, size_t at)
 	return value;
 }
 
-static enum count count_kind(const struct types *types, uint64_t word)
+static inline enum count count_kind(const struct types *types, uint64_t word)
 {
-	uint32_t minor = types_python(types)->layout.minor;
-	uint32_t high = (uint32_t)(word >> 32);
+	uint32_t minor = types->python->layout.minor, high = (uint32_t)(word >> 32);
 
 	if (word == 0)
 		return COUNT_ZERO;
@@ -58,16 +59,16 @@ static enum count count_kind(const struct types *types, uint64_t word)
 		return COUNT_LIVE;
 	if (minor < 14)
 		return COUNT_NONE;
-	if (high >> 16 == 0 && (arenas_count(types_arenas(types)) == 0 || arenas_hold(types_arenas(types), RADDR(word))))
+	if (high >> 16 == 0 && (arenas_count(types->arenas) == 0 || arenas_hold(types->arenas, RADDR(word))))
 		return COUNT_LINK;
 	/* flags in the upper 16 bits: few are defined */
 	return (high & 0xffff) == 0 && high >> 16 < 0x100 ? COUNT_LIVE : COUNT_NONE;
 }
 
 /* May a word that looks like a count be a link? Without pymalloc a heap below 4 GiB makes it so. */
-static bool low_link(const struct types *types, uint64_t word)
+static inline bool low_link(const struct types *types, uint64_t word)
 {
-	return types_python(types)->layout.minor >= 14 && arenas_count(types_arenas(types)) == 0 && word % 16 == 0 && word >= LOW_LINK_MIN &&
+	return types->python->layout.minor >= 14 && arenas_count(types->arenas) == 0 && word % 16 == 0 && word >= LOW_LINK_MIN &&
 	       word < (1ull << 31);
 }
 
@@ -80,6 +81,21 @@ static bool link_fits(const struct types *types, uint64_t at, raddr_t type)
 	if (rmem_read(python->mem, RADDR(at), words, sizeof(words)) < 0 || words[1] != type.v)
 		return false;
 	return words[0] == 0 || count_kind(types, words[0]) == COUNT_LINK || low_link(types, words[0]);
+}
+
+/*
+ * In an executable at a fixed address types and heap lie below 4 GiB: a pointer in front of a pointer to a type is an array, no object.
+ * A count that is an address by chance leads to no object.
+ */
+static inline bool is_pointer(struct types *types, uint64_t word)
+{
+	uint64_t type;
+
+	if (word <= COUNT_CERTAIN || word % 8)
+		return false;
+	if (types_find(types, RADDR(word)))
+		return true;
+	return rmem_u64(types_python(types)->mem, RADDR(word + 8), &type) == 0 && types_find(types, RADDR(type));
 }
 
 /* What waits on a free list is untracked: no next, no previous but flags. A buffer with an old object's rest in it is told by that. */
@@ -96,45 +112,124 @@ static bool size_fits(const struct type_facts *facts, uint64_t block_size)
 	return facts->heap || facts->itemsize || (need <= block_size && block_size - need < 16) || block_size > 512;
 }
 
-static void try_object(struct types *types, const uint8_t *bytes, uint64_t block_size, uint32_t start, struct block_object *ret)
+/*
+ * Most words that are no reference count show it at once, before the type is looked for: a GC head's or an array's pointer. From 3.14 a
+ * count can be a link, and has flags.
+ */
+static inline bool count_is_possible(uint32_t minor, uint64_t word)
 {
-	raddr_t type = RADDR(u64_at(bytes, start + 8));
-	uint32_t id = types_find(types, type);
-	const struct type_facts *facts = types_facts(types, id);
-	uint64_t word = u64_at(bytes, start);
-	enum count kind;
+	uint32_t high = (uint32_t)(word >> 32);
 
+	if (minor < 12)
+		return word < 1ull << 31;
+	return high == 0 || (minor >= 14 && (high >> 16 == 0 || ((high & 0xffff) == 0 && high >> 16 < 0x100)));
+}
+
+static bool try_object(struct types *types, const uint8_t *bytes, uint64_t block_size, uint32_t start, struct block_object *ret)
+{
+	uint64_t word = u64_at(bytes, start), type = u64_at(bytes, start + 8);
+	const struct type_facts *facts;
+	enum count kind;
+	uint32_t id;
+
+	if (!count_is_possible(types->python->layout.minor, word) || type % 8 || type < TYPES_ADDR_MIN || type >= TYPES_ADDR_END)
+		return false;
+	id = types_find_inline(types, RADDR(type));
+	facts = types_facts_inline(types, id);
 	if (!facts || facts->front != start)
-		return;
+		return false;
 	kind = count_kind(types, word);
-	if (kind == COUNT_LIVE && low_link(types, word) && link_fits(types, word, type))
+	if (kind == COUNT_LIVE && low_link(types, word) && link_fits(types, word, RADDR(type)))
 		kind = COUNT_LINK;
-	/* the address of a type is below 4 GiB in an executable at a fixed address: an array of types, not a count */
-	if (kind == COUNT_NONE || (kind == COUNT_LIVE && word > 0x10000 && types_find(types, RADDR(word))))
-		return;
+	if (kind == COUNT_NONE || (kind == COUNT_LIVE && is_pointer(types, word)))
+		return false;
 	if (kind != COUNT_LIVE &&
-	    (!size_fits(facts, block_size) || !is_untracked(bytes, start, types_python(types)->layout.gc_head_size)))
-		return;
-	if (kind == COUNT_LINK && !link_fits(types, word, type))
-		return;
+	    (!size_fits(facts, block_size) || !is_untracked(bytes, start, types->python->layout.gc_head_size)))
+		return false;
+	if (kind == COUNT_LINK && !link_fits(types, word, RADDR(type)))
+		return false;
 	*ret = (struct block_object){ .type = id, .start = start, .parked = kind != COUNT_LIVE };
+	return true;
 }
 
 void block_object_find(struct types *types, const uint8_t *bytes, size_t len, uint64_t block_size, struct block_object *ret)
 {
-	uint32_t head = types_python(types)->layout.gc_head_size, hooks = types_debug_front(types);
+	uint32_t head = types->python->layout.gc_head_size, hooks = types->debug_hooks ? TYPES_DEBUG_FRONT : 0;
+	uint32_t back = types->debug_hooks ? TYPES_DEBUG_BACK : 0;
 	const uint32_t starts[] = { 0, head, head + 16 };
 
 	*ret = (struct block_object){ 0 };
-	if (len < hooks || block_size < hooks + types_debug_back(types))
+	if (len < hooks || block_size < hooks + back)
 		return;
 	bytes += hooks;
 	len -= hooks;
-	block_size -= hooks + types_debug_back(types);
-	for (size_t i = 0; i < 3 && !ret->type; i++)
-		if (starts[i] + 16 <= len && starts[i] + 16 <= block_size)
-			try_object(types, bytes, block_size, starts[i], ret);
-	ret->start += ret->type ? hooks : 0;
+	block_size -= hooks + back;
+	for (size_t i = 0; i < 3; i++) {
+		if (starts[i] + 16 > len || starts[i] + 16 > block_size)
+			return;
+		if (try_object(types, bytes, block_size, starts[i], ret)) {
+			ret->start += hooks;
+			return;
+		}
+	}
+}
+
+/* Objects of a source file that begin with a count of 1 like anything else; last minor version in which they do. */
+static const struct {
+	const char *type;
+	uint32_t last;
+} plain_counts[] = {
+	{ "NoneType", 11 }, { "bool", 11 }, { "ellipsis", 11 }, { "NotImplementedType", 11 }, { "int", 8 }, { "moduledef", UINT32_MAX },
+};
+
+/*
+ * From 3.12 what is initialised in a source file is immortal, but for what extension modules make so (their types and module
+ * definitions); in 3.11 it begins with 999,999,999. { 1, type } stands in many a table.
+ */
+static bool count_is_static(const struct types *types, uint32_t id, uint64_t word)
+{
+	uint32_t minor = types_python(types)->layout.minor;
+
+	if (minor >= 12 ? (uint32_t)word >= 1u << 31 : minor == 11 && word >= STATIC_COUNT_311)
+		return true;
+	for (size_t i = 0; i < sizeof(plain_counts) / sizeof(plain_counts[0]); i++)
+		if (minor <= plain_counts[i].last && strcmp(types_name(types, id), plain_counts[i].type) == 0)
+			return true;
+	return false;
+}
+
+/* A singleton is told by its type alone, and has more references than any: those of None reach the addresses of an executable. */
+static bool is_singleton(const struct types *types, uint32_t id, const struct type_facts *facts)
+{
+	return facts->basicsize == types_python(types)->layout.ob_head_size && strcmp(types_name(types, id), "NoneType") == 0;
+}
+
+uint32_t static_object_find(struct types *types, raddr_t addr, const uint8_t *before, const uint8_t *bytes, size_t len, raddr_t from,
+			    raddr_t to, uint32_t *ret_bytes)
+{
+	uint64_t word = len < 16 ? 0 : u64_at(bytes, 0);
+	const struct type_facts *facts;
+	uint32_t id;
+
+	if (!word || count_kind(types, word) != COUNT_LIVE)
+		return 0;
+	id = types_find(types, RADDR(u64_at(bytes, 8)));
+	facts = types_facts(types, id);
+	if (!facts)
+		return 0;
+	*ret_bytes = facts->basicsize;
+	if (facts->flags & TYPE_SUBCLASS) {
+		/* a static one is shorter than what its metatype makes */
+		*ret_bytes = types_python(types)->layout.tp_size;
+		return types_find(types, addr) ? id : 0;
+	}
+	if (facts->heap || facts->preheader || facts->basicsize > len || !count_is_static(types, id, word))
+		return 0;
+	if (facts->has_gc && (u64_at(before, 0) || u64_at(before, 8) > 3))
+		return 0;
+	if (word >= from.v && word < to.v && !is_singleton(types, id, facts))
+		return 0;
+	return is_pointer(types, word) ? 0 : id;
 }
 
 static uint64_t mix(uint64_t hash, uint64_t value)

@@ -16,3 +16,12 @@ struct block_object {
 void block_object_find(struct types *types, const uint8_t *bytes, size_t len, uint64_t block_size, struct block_object *ret);
 /* A fingerprint, never 0 for an object: its type and, where they never change, its contents (at most 64 bytes). 0 for no object. */
 uint64_t block_object_print(const struct types *types, const struct block_object *object, const uint8_t *bytes, size_t len);
+
+/*
+ * An object in static storage? bytes: len bytes from ob_refcnt on; before: the 16 bytes in front of it (zeros where there are none). The
+ * answer is its type, 0 for none, and how many bytes it takes at least. Strict, since tables of types and counts look alike: a type object
+ * must be one by itself, anything else of a static type, untracked if it could be tracked, and its count no address of (from, to), the
+ * image it lies in.
+ */
+uint32_t static_object_find(struct types *types, raddr_t addr, const uint8_t *before, const uint8_t *bytes, size_t len, raddr_t from,
+			    raddr_t to, uint32_t *ret_bytes);

@@ -17,6 +17,7 @@ struct block_look {
 	raddr_t addr;      /* in: as the allocator returned it */
 	uint64_t size;     /* in: bytes, as requested last */
 	enum block_state state;
+	uint32_t block_bytes;   /* LIVE in an arena: of its size class, which a realloc in place leaves larger than size asks for; else 0 */
 	bool by_contents;  /* LIVE, but only the contents say so: compare type and print with an earlier look */
 	uint32_t type;     /* types_find()'s id; 0: no object, or it cannot be told */
 	uint64_t print;    /* of the type, and of the contents where those never change: differs when something else took the block; 0: no object */

@@ -43,6 +43,7 @@ static enum judgement judge_head(struct blocks *blocks, struct block_look *look,
 	int r = pool_head_parse(blocks->python, header, ret_head);
 
 	look->state = BLOCK_GONE;
+	look->block_bytes = 0;
 	if (r == -EPROTO)
 		return TORN;
 	if (r < 0 || !class_fits(blocks, look->size, ret_head))
@@ -51,6 +52,7 @@ static enum judgement judge_head(struct blocks *blocks, struct block_look *look,
 	if (*ret_index == -ENOENT)
 		return JUDGED;
 	look->state = *ret_index == -ERANGE ? BLOCK_FREE : BLOCK_LIVE;
+	look->block_bytes = ret_head->block_size;
 	return *ret_index >= 0 && ret_head->live < ret_head->carved ? DOUBT : JUDGED;
 }
 

@@ -97,6 +97,12 @@
 	X(co_argcount, "PyCodeObject.co_argcount", "code_object.argcount")                                            \
 	X(co_varnames, "PyCodeObject.co_localsplusnames|PyCodeObject.co_varnames", "code_object.localsplusnames")     \
 	X(co_firsttraceable, "PyCodeObject._co_firsttraceable", "")                                                   \
+	X(co_nlocals, "PyCodeObject.co_nlocalsplus|PyCodeObject.co_nlocals", "")                                      \
+	X(co_stacksize, "PyCodeObject.co_stacksize", "")                                                              \
+	X(co_extra, "PyCodeObject.co_extra", "")                                                                      \
+	X(co_cellvars, "PyCodeObject.co_cellvars", "")                                                                \
+	X(co_freevars, "PyCodeObject.co_freevars", "")                                                                \
+	X(co_cell2arg, "PyCodeObject.co_cell2arg", "")                                                                \
 	/* objects */                                                                                                 \
 	X(ob_refcnt, "PyObject.ob_refcnt", "")                                                                        \
 	X(ob_type, "PyObject.ob_type", "pyobject.ob_type")                                                            \
@@ -114,16 +120,27 @@
 	X(tp_mro, "PyTypeObject.tp_mro", "")                                                                          \
 	X(ht_qualname, "PyHeapTypeObject.ht_qualname", "")                                                            \
 	X(ht_cached_keys, "PyHeapTypeObject.ht_cached_keys", "heap_type_object.ht_cached_keys")                       \
+	X(ht_size, "PyHeapTypeObject.__size__", "")                                                                   \
 	X(str_length, "PyASCIIObject.length", "unicode_object.length")                                                \
 	X(str_state, "PyASCIIObject.state", "unicode_object.state")                                                   \
 	X(str_ascii_data, "PyASCIIObject.__size__", "unicode_object.asciiobject_size")                                \
 	X(str_compact_data, "PyCompactUnicodeObject.__size__", "unicode_object.compactunicodeobject_size")            \
 	X(str_data, "PyUnicodeObject.data", "")                                                                       \
+	X(str_size, "PyUnicodeObject.__size__", "")                                                                   \
+	X(str_utf8_length, "PyCompactUnicodeObject.utf8_length", "")                                                  \
+	X(str_utf8, "PyCompactUnicodeObject.utf8", "")                                                                \
+	X(str_wstr, "PyASCIIObject.wstr", "")                                                                         \
+	X(str_wstr_length, "PyCompactUnicodeObject.wstr_length", "")                                                  \
 	X(bytes_size, "PyVarObject.ob_size", "bytes_object.ob_size")                                                  \
 	X(bytes_data, "PyBytesObject.ob_sval", "bytes_object.ob_sval")                                                \
+	X(bytearray_alloc, "PyByteArrayObject.ob_alloc", "")                                                          \
+	X(bytearray_buffer, "PyByteArrayObject.ob_bytes_object|PyByteArrayObject.ob_bytes", "")                       \
 	X(list_items, "PyListObject.ob_item", "list_object.ob_item")                                                  \
 	X(list_allocated, "PyListObject.allocated", "")                                                               \
 	X(tuple_items, "PyTupleObject.ob_item", "tuple_object.ob_item")                                               \
+	X(set_mask, "PySetObject.mask", "")                                                                           \
+	X(set_table, "PySetObject.table", "")                                                                         \
+	X(set_small, "PySetObject.smalltable", "")                                                                    \
 	X(dict_used, "PyDictObject.ma_used", "")                                                                      \
 	X(dict_keys, "PyDictObject.ma_keys", "dict_object.ma_keys")                                                   \
 	X(dict_values, "PyDictObject.ma_values", "dict_object.ma_values")                                             \
@@ -137,6 +154,13 @@
 	X(gen_name, "PyGenObject.gi_name", "gen_object.gi_name")                                                      \
 	X(gen_frame, "PyGenObject.gi_iframe|PyGenObject.gi_frame", "gen_object.gi_iframe")                            \
 	X(gen_frame_state, "PyGenObject.gi_frame_state", "gen_object.gi_frame_state")                                 \
+	X(gen_code, "PyGenObject.gi_code", "")                                                                        \
+	/* a frame as an object: fo_frame leads to the frame, or, up to 3.10, to the code; fo_size: its size without frame */ \
+	X(fo_frame, "PyFrameObject.f_frame|PyFrameObject.f_code", "")                                                 \
+	X(fo_size, "PyFrameObject._f_frame_data|PyFrameObject.__size__", "")                                          \
+	X(deque_left, "dequeobject.leftblock", "")                                                                    \
+	X(deque_left_index, "dequeobject.leftindex", "")                                                              \
+	X(deque_spare, "dequeobject.freeblocks", "")                                                                  \
 	/* gc, relative to in_gc (3.8: rt_gc) */                                                                      \
 	X(gc_generations, "_gc_runtime_state.generations|_gc_runtime_state.young", "")                                \
 	X(gc_generation0, "_gc_runtime_state.generation0", "")                                                        \

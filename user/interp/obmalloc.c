@@ -17,12 +17,7 @@
 
 #define ARENA_BATCH 256
 #define ENTRY_MAX 64
-#define POOLS_MAX 256     /* of one arena: 128 in a 2 MiB arena of 16 KiB pools */
-#define HEADER_MAX 64
-
-struct pool_entry {
-	uint32_t count, szidx;
-};
+#define HEADER_MAX POOL_HEADER_BYTES_MAX
 
 static struct pool_entry pool_parse(const struct layout *l, const uint8_t *bytes)
 {
@@ -33,12 +28,12 @@ static struct pool_entry pool_parse(const struct layout *l, const uint8_t *bytes
 	return pool;
 }
 
-static bool fits_limits(const struct layout *l)
+bool obmalloc_fits_limits(const struct layout *l)
 {
 	return l->ar_size <= ENTRY_MAX && l->po_size <= HEADER_MAX && l->pool_size && l->pool_overhead < l->pool_size;
 }
 
-static bool pool_makes_sense(const struct layout *l, const struct pool_entry *pool)
+bool pool_makes_sense(const struct layout *l, const struct pool_entry *pool)
 {
 	return pool->szidx < l->size_classes && pool->count <= (l->pool_size - l->pool_overhead) / ((pool->szidx + 1) * l->alignment);
 }
@@ -60,36 +55,36 @@ static void count_pool(const struct layout *l, const struct pool_entry *pool, st
 	totals->live_bytes += (uint64_t)pool->count * size;
 }
 
-struct pool_headers {
-	uint64_t first, carved;      /* address of the first pool, pools carved */
-	uint8_t bytes[POOLS_MAX * HEADER_MAX];
-};
-
-/* The headers of the carved pools of an arena. -EPROTO: makes no sense, -EFAULT: unmapped since its entry was read. */
-static int read_headers(const struct python *python, const struct arena_entry *arena, struct pool_headers *ret)
+int pool_headers_read(const struct python *python, const struct arena_entry *arena, struct pool_headers *ret)
 {
 	const struct layout *l = &python->layout;
-	raddr_t addrs[POOLS_MAX];
+	raddr_t addrs[ARENA_POOLS_MAX];
 
 	if (!arena)
 		return -EPROTO;
 	ret->first = arena_first_pool(l, arena);
 	ret->carved = (arena->pool_address - ret->first) / l->pool_size;
-	if (ret->carved > POOLS_MAX || ret->carved > arena->ntotalpools)
+	if (ret->carved > ARENA_POOLS_MAX || ret->carved > arena->ntotalpools)
 		return -EPROTO;
 	for (uint64_t i = 0; i < ret->carved; i++)
 		addrs[i] = RADDR(ret->first + i * l->pool_size);
 	return rmem_gather(python->mem, addrs, (size_t)ret->carved, l->po_size, ret->bytes);
 }
 
+struct pool_entry pool_headers_get(const struct layout *layout, const struct pool_headers *headers, uint64_t i)
+{
+	return pool_parse(layout, headers->bytes + i * layout->po_size);
+}
+
 /* An arena_fn. */
-static int count_arena(const struct python *python, const struct arena_entry *arena, void *ctx)
+static int count_arena(const struct python *python, const struct arena_entry *arena, uint32_t index, void *ctx)
 {
 	struct obmalloc_totals *totals = ctx;
 	const struct layout *l = &python->layout;
 	struct pool_headers headers;
-	int r = read_headers(python, arena, &headers);
+	int r = pool_headers_read(python, arena, &headers);
 
+	(void)index;
 	if (r == -EPROTO || r == -EFAULT) {
 		totals->refused++;
 		return 0;
@@ -101,18 +96,29 @@ static int count_arena(const struct python *python, const struct arena_entry *ar
 	totals->arena_bytes += totals->arena_size;
 	totals->pools_uncarved += arena->ntotalpools - headers.carved;
 	for (uint64_t i = 0; i < headers.carved; i++) {
-		struct pool_entry pool = pool_parse(l, headers.bytes + i * l->po_size);
+		struct pool_entry pool = pool_headers_get(l, &headers, i);
 
 		count_pool(l, &pool, totals);
 	}
 	return 0;
 }
 
-/* arena NULL: an entry that made no sense. Returns a negative errno to stop. */
-typedef int (*arena_fn)(const struct python *python, const struct arena_entry *arena, void *ctx);
+int arena_entry_read(const struct python *python, const struct obmalloc_state *state, uint32_t index, struct arena_entry *ret_arena)
+{
+	const struct layout *l = &python->layout;
+	uint8_t bytes[ENTRY_MAX];
+	uint64_t address;
+	int r = rmem_read(python->mem, raddr_add(state->arenas, (int64_t)index * l->ar_size), bytes, l->ar_size);
 
-/* -EAGAIN: the array of arenas moved. */
-static int visit_arenas(const struct python *python, const struct obmalloc_state *state, arena_fn fn, void *ctx)
+	if (r < 0)
+		return r;
+	memcpy(&address, bytes + l->ar_address, 8);
+	if (!address)
+		return -ENOENT;
+	return arena_parse(l, bytes, ret_arena) ? 0 : -EPROTO;
+}
+
+int arena_entries_visit(const struct python *python, const struct obmalloc_state *state, arena_fn fn, void *ctx)
 {
 	const struct layout *l = &python->layout;
 	uint8_t entries[ARENA_BATCH * ENTRY_MAX];
@@ -130,7 +136,7 @@ static int visit_arenas(const struct python *python, const struct obmalloc_state
 
 			memcpy(&address, bytes + l->ar_address, 8);
 			if (address)
-				r = fn(python, arena_parse(l, bytes, &arena) ? &arena : NULL, ctx);
+				r = fn(python, arena_parse(l, bytes, &arena) ? &arena : NULL, i + k, ctx);
 		}
 		if (r < 0)
 			return r;
@@ -151,7 +157,7 @@ static void add_counters(const struct obmalloc_state *state, struct obmalloc_tot
 static int count_states(const struct python *python, struct obmalloc_state *states, size_t n, struct obmalloc_totals *totals)
 {
 	for (size_t i = 0; i < n; i++) {
-		int r = visit_arenas(python, &states[i], count_arena, totals);
+		int r = arena_entries_visit(python, &states[i], count_arena, totals);
 
 		if (r < 0)
 			return r;
@@ -171,10 +177,11 @@ struct range_visit {
 	void *ctx;
 };
 
-static int visit_range(const struct python *python, const struct arena_entry *arena, void *ctx)
+static int visit_range(const struct python *python, const struct arena_entry *arena, uint32_t index, void *ctx)
 {
 	const struct range_visit *v = ctx;
 
+	(void)index;
 	return arena ? v->fn(v->ctx, RADDR(arena->address), arena_bytes(&python->layout, arena)) : 0;
 }
 
@@ -187,11 +194,11 @@ int obmalloc_visit_arenas(const struct python *python, obmalloc_arena_fn fn, voi
 
 	if (!states)
 		return -ENOMEM;
-	if (!fits_limits(&python->layout))
+	if (!obmalloc_fits_limits(&python->layout))
 		return -EPROTO;
 	n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
 	for (ssize_t i = 0; i < n && !r; i++)
-		r = visit_arenas(python, &states[i], visit_range, &visit);
+		r = arena_entries_visit(python, &states[i], visit_range, &visit);
 	return n == 0 ? -ENOENT : n < 0 ? (int)n : r;
 }
 
@@ -202,19 +209,20 @@ struct pool_visit {
 };
 
 /* An arena_fn. */
-static int visit_arena_pools(const struct python *python, const struct arena_entry *arena, void *ctx)
+static int visit_arena_pools(const struct python *python, const struct arena_entry *arena, uint32_t index, void *ctx)
 {
 	const struct layout *l = &python->layout;
 	struct pool_visit *v = ctx;
 	struct pool_headers headers;
-	int r = read_headers(python, arena, &headers);
+	int r = pool_headers_read(python, arena, &headers);
 
+	(void)index;
 	if (r == -EPROTO || r == -EFAULT) {
 		v->refused++;
 		return 0;
 	}
 	for (uint64_t i = 0; r >= 0 && i < headers.carved; i++) {
-		struct pool_entry pool = pool_parse(l, headers.bytes + i * l->po_size);
+		struct pool_entry pool = pool_headers_get(l, &headers, i);
 
 		if (pool.count == 0)
 			continue;
@@ -235,11 +243,11 @@ int obmalloc_visit_pools(const struct python *python, obmalloc_pool_fn fn, void 
 
 	if (!states)
 		return -ENOMEM;
-	if (!fits_limits(&python->layout))
+	if (!obmalloc_fits_limits(&python->layout))
 		return -EPROTO;
 	n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
 	for (ssize_t i = 0; i < n && r >= 0; i++)
-		r = visit_arenas(python, &states[i], visit_arena_pools, &visit);
+		r = arena_entries_visit(python, &states[i], visit_arena_pools, &visit);
 	if (n == 0 || n < 0 || r < 0)
 		return n == 0 ? -ENOENT : n < 0 ? (int)n : r;
 	*ret_refused = visit.refused;
@@ -251,6 +259,21 @@ uint64_t obmalloc_pool_size(const struct python *python)
 	return python->layout.pool_size;
 }
 
+uint32_t obmalloc_size_classes(const struct python *python)
+{
+	return python->layout.size_classes;
+}
+
+uint32_t obmalloc_block_size(const struct python *python, uint32_t size_class)
+{
+	return (size_class + 1) * python->layout.alignment;
+}
+
+uint32_t obmalloc_pool_blocks(const struct python *python, uint32_t size_class)
+{
+	return (python->layout.pool_size - python->layout.pool_overhead) / obmalloc_block_size(python, size_class);
+}
+
 int obmalloc_totals(const struct python *python, struct obmalloc_totals *ret_totals, struct err *err)
 {
 	_cleanup_(freep) struct obmalloc_state *states = calloc(OBMALLOC_STATES_MAX, sizeof(*states));
@@ -259,7 +282,7 @@ int obmalloc_totals(const struct python *python, struct obmalloc_totals *ret_tot
 
 	if (!states)
 		return err_set(err, -ENOMEM, "out of memory");
-	if (!fits_limits(&python->layout))
+	if (!obmalloc_fits_limits(&python->layout))
 		return err_set(err, -EPROTO, "the layout of Python %s has impossible pool sizes", python->version);
 	/* the array of arenas moves when it grows: look again */
 	for (int tries = 0; tries < 3 && r == -EAGAIN; tries++) {
@@ -273,6 +296,24 @@ int obmalloc_totals(const struct python *python, struct obmalloc_totals *ret_tot
 	if (r < 0)
 		return err_set(err, r, "cannot read the arenas of process %d: %s", python->pid, strerror(-r));
 	*ret_totals = totals;
+	return 0;
+}
+
+int obmalloc_raw_blocks(const struct python *python, uint64_t live_blocks, uint64_t *ret_blocks)
+{
+	_cleanup_(freep) struct obmalloc_state *states = calloc(OBMALLOC_STATES_MAX, sizeof(*states));
+	ssize_t n = states ? obmalloc_states(python, states, OBMALLOC_STATES_MAX) : -ENOMEM;
+	uint64_t blocks = 0;
+
+	if (n <= 0)
+		return n < 0 ? (int)n : -ENOENT;
+	for (ssize_t i = 0; i < n; i++) {
+		if (states[i].raw_blocks != OBMALLOC_UNKNOWN)
+			blocks += states[i].raw_blocks;
+		else if (states[i].counter != OBMALLOC_UNKNOWN && states[i].counter > live_blocks)
+			blocks += states[i].counter - live_blocks;
+	}
+	*ret_blocks = blocks;
 	return 0;
 }
 
@@ -339,16 +380,15 @@ int obmalloc_arenas_hold(const struct python *python, raddr_t entry)
 static int arena_holds(const struct python *python, const struct obmalloc_state *state, uint64_t pool, uint32_t index)
 {
 	const struct layout *l = &python->layout;
-	uint8_t bytes[ENTRY_MAX];
 	struct arena_entry arena;
 	int r;
 
 	if (index >= state->maxarenas)
 		return 0;
-	r = rmem_read(python->mem, raddr_add(state->arenas, (int64_t)index * l->ar_size), bytes, l->ar_size);
+	r = arena_entry_read(python, state, index, &arena);
 	if (r < 0)
-		return r == -EFAULT ? 0 : r;
-	return arena_parse(l, bytes, &arena) && pool >= arena_first_pool(l, &arena) && pool < arena.pool_address;
+		return r == -EFAULT || r == -ENOENT || r == -EPROTO ? 0 : r;
+	return pool >= arena_first_pool(l, &arena) && pool < arena.pool_address;
 }
 
 int obmalloc_pool_alive(const struct python *python, raddr_t addr, uint32_t size_class)
@@ -362,7 +402,7 @@ int obmalloc_pool_alive(const struct python *python, raddr_t addr, uint32_t size
 	ssize_t n;
 	int r;
 
-	if (!fits_limits(l))
+	if (!obmalloc_fits_limits(l))
 		return -EPROTO;
 	r = rmem_read(python->mem, RADDR(at), header, l->po_size);
 	if (r < 0)

@@ -2,6 +2,7 @@
 /* pymalloc's arenas and pools, read from outside. All interpreters; a state shared by several is counted once. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -32,6 +33,43 @@ int obmalloc_visit_arenas(const struct python *python, obmalloc_arena_fn fn, voi
 typedef int (*obmalloc_pool_fn)(void *ctx, raddr_t pool, uint32_t size_class, uint32_t live);
 int obmalloc_visit_pools(const struct python *python, obmalloc_pool_fn fn, void *ctx, uint64_t *ret_refused);
 uint64_t obmalloc_pool_size(const struct python *python);   /* bytes, of this build */
+/* Blocks over 512 bytes in use, as pymalloc counts them. live_blocks: in pools now (3.8 has one counter for all). -ENOENT: no pymalloc. */
+int obmalloc_raw_blocks(const struct python *python, uint64_t live_blocks, uint64_t *ret_blocks);
+uint32_t obmalloc_size_classes(const struct python *python);   /* 32 */
+uint32_t obmalloc_block_size(const struct python *python, uint32_t size_class);   /* bytes */
+uint32_t obmalloc_pool_blocks(const struct python *python, uint32_t size_class);  /* that a pool of the class has room for */
+
+/* obmalloc_walk.c: every arena with all its pools, each arena of one moment where that can be had. */
+#define OBMALLOC_ARENA_POOLS 256u
+struct obmalloc_pool {
+	uint32_t size_class;   /* OBMALLOC_POOL_REFUSED: its header made no sense */
+	uint32_t live;         /* blocks in use; 0: a free pool, whatever its class was */
+};
+#define OBMALLOC_POOL_REFUSED UINT32_MAX
+
+struct obmalloc_arena {
+	raddr_t addr, first_pool;
+	uint64_t size;
+	uint32_t state;          /* number of the state that it belongs to, from 0 */
+	int64_t interpreter;     /* id of that state's owner: the main one of those that share it; -1: could not be read */
+	uint32_t pools, carved;  /* it has room for; taken into use so far, from the front: pool[0..carved) */
+	bool unsure;             /* it changed while it was read, every time: counts and pools may be of different moments */
+	struct obmalloc_pool pool[OBMALLOC_ARENA_POOLS];
+};
+
+struct obmalloc_walk {
+	uint64_t raw_blocks;         /* as in obmalloc_totals; UINT64_MAX: unknown (3.8) */
+	uint64_t arenas_highwater;   /* UINT64_MAX: unknown */
+	uint32_t states;
+	uint64_t retries;            /* arenas read again because they changed meanwhile */
+	uint64_t unsure;             /* arenas that still did after OBMALLOC_WALK_TRIES */
+	uint64_t refused_arenas, refused_pools;
+};
+#define OBMALLOC_WALK_TRIES 5
+
+/* fn may return a negative errno to stop. -ENOENT: no pymalloc; -EAGAIN: the table of arenas moved meanwhile; -ESRCH, -EPERM, -ENOMEM. */
+typedef int (*obmalloc_walk_fn)(void *ctx, const struct obmalloc_arena *arena);
+int obmalloc_walk(const struct python *python, obmalloc_walk_fn fn, void *ctx, struct obmalloc_walk *ret_walk);
 /* Where small blocks will come from, for the BPF side. -ENOENT: no pymalloc, or no state of it found yet. */
 int obmalloc_predict_cfg(const struct python *python, struct predict_cfg *ret_cfg);
 /* Is this the address of an entry of the (first) array of arena_objects? 1 yes, 0 no, negative errno. */

@@ -187,6 +187,10 @@ static int static_state(const struct python *python, struct obmalloc_state *ret_
 		return r;
 	if (state.maxarenas > ARENAS_MAX)
 		return -EPROTO;
+	/* all interpreters share it */
+	r = rmem_ptr(python->mem, raddr_add(python->runtime, python->layout.rt_interpreters_main), &state.interp);
+	if (r < 0)
+		return r;
 	*ret_state = state;
 	return 0;
 }
@@ -234,18 +238,20 @@ static int state_address(const struct python *python, raddr_t interp, raddr_t *r
 	return 0;
 }
 
-static bool known(const raddr_t *list, size_t n, raddr_t at)
+/* Where in the list; n if it is not. */
+static size_t index_of(const raddr_t *list, size_t n, raddr_t at)
 {
-	for (size_t i = 0; i < n; i++)
-		if (raddr_eq(list[i], at))
-			return true;
-	return false;
+	size_t i = 0;
+
+	while (i < n && !raddr_eq(list[i], at))
+		i++;
+	return i;
 }
 
 ssize_t obmalloc_states(const struct python *python, struct obmalloc_state *ret_states, size_t max)
 {
 	_cleanup_(freep) raddr_t *seen = NULL, *interps = NULL;
-	size_t n_seen = 0, n_states = 0;
+	size_t n_states = 0;
 	ssize_t n;
 
 	if (python->layout.obmalloc_place == OBMALLOC_STATIC) {
@@ -262,12 +268,18 @@ ssize_t obmalloc_states(const struct python *python, struct obmalloc_state *ret_
 		return n;
 	for (ssize_t i = 0; i < n && n_states < max; i++) {
 		raddr_t at;
+		size_t k;
 
-		if (state_address(python, interps[i], &at) < 0 || known(seen, n_seen, at))
+		if (state_address(python, interps[i], &at) < 0)
 			continue;
-		seen[n_seen++] = at;
-		if (dynamic_state(python, at, &ret_states[n_states]) == 0)
-			n_states++;
+		k = index_of(seen, n_states, at);
+		/* the list begins with the newest */
+		if (k < n_states)
+			ret_states[k].interp = interps[i];
+		if (k < n_states || dynamic_state(python, at, &ret_states[n_states]) < 0)
+			continue;
+		ret_states[n_states].interp = interps[i];
+		seen[n_states++] = at;
 	}
 	return (ssize_t)n_states;
 }

@@ -33,52 +33,18 @@
 #include "interp/arenas.h"
 #include "interp/slots.h"
 #include "interp/type_name.h"
+#include "interp/types_impl.h"
 
-#define ANSWERS 16384u              /* a power of two */
 #define HEAD_MAX 320              /* bytes of a type object that are read */
 #define NAMES_MAX (16u << 20)     /* bytes of all names */
 #define META_DEPTH 6              /* metaclasses of metaclasses */
 #define OBJECT_MAX (1u << 24)     /* tp_basicsize, tp_itemsize */
-#define USER_END (1ull << 47)
-#define PAGE 4096u
-#define DEBUG_FRONT 16u              /* size, id, guard (Objects/obmalloc.c, _PyMem_DebugRawAlloc) */
-#define DEBUG_BACK 8u
 
 #define FLAG_MANAGED_WEAKREF (1ull << 3)
 #define FLAG_MANAGED_DICT (1ull << 4)
 #define FLAG_HEAPTYPE (1ull << 9)
 #define FLAG_HAVE_GC (1ull << 14)
 #define FLAG_TYPE_SUBCLASS (1ull << 31)
-
-/* What must stay as it was for a type to be still the same. */
-struct identity {
-	uint64_t type, name, base, dict, basicsize, itemsize;
-};
-
-struct entry {
-	struct type_facts facts;
-	struct identity identity;
-	const char *name;
-	uint32_t epoch;       /* in which it was confirmed last */
-};
-
-struct answer {
-	uint64_t addr;
-	uint32_t id, epoch;
-};
-
-struct types {
-	const struct python *python;
-	struct arenas *arenas;
-	struct intern *names;
-	struct map64 *by_addr;   /* uint32_t id */
-	struct entry *entries;   /* [0] unused */
-	uint32_t count, room;
-	uint32_t epoch;
-	bool debug_hooks;
-	uint64_t refused;
-	struct answer answers[ANSWERS];
-};
 
 /* Static types whose contents never change once built. Not: str's hash, code's caches, anything of subclasses. */
 static const struct {
@@ -150,7 +116,7 @@ int types_refresh(struct types *types)
 
 /* What one read of a type object tells. */
 struct head {
-	struct identity identity;
+	struct type_identity identity;
 	uint64_t flags;
 };
 
@@ -228,6 +194,7 @@ static struct type_facts facts_of(const struct types *types, raddr_t addr, const
 	uint64_t managed = l->minor >= 12 ? FLAG_MANAGED_DICT | FLAG_MANAGED_WEAKREF : l->minor == 11 ? FLAG_MANAGED_DICT : 0;
 	struct type_facts facts = {
 		.addr = addr,
+		.base = RADDR(head->identity.base),
 		.basicsize = (uint32_t)head->identity.basicsize,
 		.itemsize = (uint32_t)head->identity.itemsize,
 		.flags = head->flags,
@@ -251,7 +218,7 @@ static uint32_t add_entry(struct types *types, const struct type_facts *facts, c
 	}
 	if (types->count + 1 >= types->room) {
 		uint32_t room = types->room ? 2 * types->room : 256;
-		struct entry *grown = reallocarray(types->entries, room, sizeof(*grown));
+		struct type_entry *grown = reallocarray(types->entries, room, sizeof(*grown));
 
 		if (!grown)
 			return 0;
@@ -262,7 +229,7 @@ static uint32_t add_entry(struct types *types, const struct type_facts *facts, c
 	if (!id)
 		return 0;
 	*id = ++types->count;
-	types->entries[*id] = (struct entry){
+	types->entries[*id] = (struct type_entry){
 		.facts = *facts, .identity = head->identity, .epoch = types->epoch, .name = intern_cstr(types->names, name),
 	};
 	return *id;
@@ -292,7 +259,7 @@ static uint32_t probe(struct types *types, raddr_t addr, int depth)
 /* Is the type that was known at addr in an earlier epoch still there? */
 static bool confirm(struct types *types, uint32_t id)
 {
-	struct entry *entry = &types->entries[id];
+	struct type_entry *entry = &types->entries[id];
 	struct head head;
 
 	if (entry->epoch == types->epoch)
@@ -307,7 +274,7 @@ static uint32_t find(struct types *types, raddr_t addr, int depth)
 {
 	const uint32_t *known;
 
-	if (addr.v % 8 || addr.v < PAGE || addr.v >= USER_END || arenas_hold(types->arenas, addr))
+	if (addr.v % 8 || addr.v < TYPES_ADDR_MIN || addr.v >= TYPES_ADDR_END || arenas_hold(types->arenas, addr))
 		return 0;
 	known = map64_get(types->by_addr, addr.v);
 	if (known && confirm(types, *known))
@@ -315,16 +282,20 @@ static uint32_t find(struct types *types, raddr_t addr, int depth)
 	return probe(types, addr, depth);
 }
 
+uint32_t types_find_slowly(struct types *types, raddr_t addr)
+{
+	struct type_answer *answer = types_answer(types, addr);
+
+	/* most words that stand where a type could are pointers into arenas: they must not drive answers out */
+	if (addr.v % 8 || addr.v < TYPES_ADDR_MIN || addr.v >= TYPES_ADDR_END || arenas_hold(types->arenas, addr))
+		return 0;
+	*answer = (struct type_answer){ addr.v, find(types, addr, META_DEPTH), types->epoch };
+	return answer->id;
+}
+
 uint32_t types_find(struct types *types, raddr_t addr)
 {
-	struct answer *answer = &types->answers[(addr.v * 0x9e3779b97f4a7c15ull) >> 50];
-
-	if (answer->addr == addr.v && answer->epoch == types->epoch)
-		return answer->id;
-	if (addr.v % 8 || addr.v < PAGE || addr.v >= USER_END)
-		return 0;
-	*answer = (struct answer){ addr.v, find(types, addr, META_DEPTH), types->epoch };
-	return answer->id;
+	return types_find_inline(types, addr);
 }
 
 const char *types_name(const struct types *types, uint32_t id)
@@ -334,7 +305,7 @@ const char *types_name(const struct types *types, uint32_t id)
 
 const struct type_facts *types_facts(const struct types *types, uint32_t id)
 {
-	return id && id <= types->count ? &types->entries[id].facts : NULL;
+	return types_facts_inline(types, id);
 }
 
 uint32_t types_count(const struct types *types)
@@ -347,19 +318,19 @@ uint64_t types_refused(const struct types *types)
 	return types->refused;
 }
 
-const struct arenas *types_arenas(const struct types *types)
+struct arenas *types_arenas(const struct types *types)
 {
 	return types->arenas;
 }
 
 uint32_t types_debug_front(const struct types *types)
 {
-	return types->debug_hooks ? DEBUG_FRONT : 0;
+	return types->debug_hooks ? TYPES_DEBUG_FRONT : 0;
 }
 
 uint32_t types_debug_back(const struct types *types)
 {
-	return types->debug_hooks ? DEBUG_BACK : 0;
+	return types->debug_hooks ? TYPES_DEBUG_BACK : 0;
 }
 
 const struct python *types_python(const struct types *types)

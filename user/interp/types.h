@@ -23,6 +23,7 @@ enum type_contents {
 
 struct type_facts {
 	raddr_t addr;
+	raddr_t base;        /* tp_base; 0: none */
 	uint32_t front;      /* bytes from the start of a block to the object: 0, 16 (GC head), 32 (and pre-header) */
 	uint32_t basicsize, itemsize;
 	uint64_t flags;      /* tp_flags as read first */
@@ -52,7 +53,7 @@ const struct type_facts *types_facts(const struct types *types, uint32_t id);
 uint32_t types_count(const struct types *types);     /* highest id */
 uint64_t types_refused(const struct types *types);   /* type objects turned away because of TYPES_MAX */
 /* The arenas as of the last types_refresh(). */
-const struct arenas *types_arenas(const struct types *types);
+struct arenas *types_arenas(const struct types *types);
 /* Bytes that debug hooks (PYTHONMALLOC=debug, -X dev) put before and after what the caller gets; 0 without hooks. */
 uint32_t types_debug_front(const struct types *types);
 uint32_t types_debug_back(const struct types *types);

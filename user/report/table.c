@@ -15,12 +15,22 @@ void table_cell(struct strbuf *buf, const json_t *value, enum cell cell, size_t 
 		strbuf_append(buf, fmt_size((uint64_t)json_integer_value(value)).s);
 	else if (json_is_integer(value) && cell == CELL_COUNT)
 		strbuf_append(buf, fmt_count((uint64_t)json_integer_value(value)).s);
+	else if (json_is_integer(value) && cell == CELL_SIZE_SIGNED)
+		strbuf_append(buf, fmt_size_signed(json_integer_value(value)).s);
+	else if (json_is_integer(value) && cell == CELL_COUNT_SIGNED)
+		strbuf_append(buf, fmt_count_signed(json_integer_value(value)).s);
+	else if (json_is_number(value) && cell == CELL_RATE)
+		strbuf_append(buf, fmt_rate_bytes(json_number_value(value)).s);
+	else if (json_is_number(value) && cell == CELL_PERCENT)
+		strbuf_appendf(buf, "%.1f %%", json_number_value(value) * 100);
 	else if (json_is_integer(value))
 		strbuf_appendf(buf, "%lld", (long long)json_integer_value(value));
 	else if (json_is_real(value))
 		strbuf_appendf(buf, "%.2f", json_real_value(value));
 	else if (json_is_boolean(value))
 		strbuf_append(buf, json_is_true(value) ? "yes" : "no");
+	else if (json_is_string(value) && cell == CELL_REST_TAIL)
+		fmt_escape_tail(buf, json_string_value(value), max_columns);
 	else if (json_is_string(value))
 		fmt_escape(buf, json_string_value(value), max_columns);
 	else
@@ -42,7 +52,7 @@ static void append_padded(struct strbuf *buf, const json_t *value, enum cell cel
 {
 	size_t n = cell_columns(value, cell);
 	size_t pad = n < width ? width - n : 0;
-	bool right = cell == CELL_COUNT || cell == CELL_SIZE;
+	bool right = cell != CELL_TEXT;
 
 	if (right)
 		strbuf_pad(buf, ' ', pad);
@@ -59,8 +69,8 @@ static void append_row(struct strbuf *buf, const json_t *row, const struct colum
 	for (size_t i = 0; columns[i].key && i < COLUMNS_MAX; i++) {
 		const json_t *value = json_object_get(row, columns[i].key);
 
-		if (columns[i].cell == CELL_REST) {
-			table_cell(buf, value, CELL_REST, width && width > used + 8 ? width - used : 0);
+		if (columns[i].cell >= CELL_REST) {
+			table_cell(buf, value, columns[i].cell, width && width > used + 8 ? width - used : 0);
 			break;
 		}
 		append_padded(buf, value, columns[i].cell, widths[i]);

@@ -10,7 +10,15 @@
 
 #include "base/strbuf.h"
 
-enum cell { CELL_TEXT, CELL_COUNT, CELL_SIZE, CELL_REST };  /* REST: text, the last column, cut to what is left of the width */
+enum cell {
+	CELL_TEXT,
+	CELL_COUNT, CELL_COUNT_SIGNED,
+	CELL_SIZE, CELL_SIZE_SIGNED,   /* bytes */
+	CELL_RATE,                     /* bytes a second */
+	CELL_PERCENT,                  /* of a ratio */
+	CELL_REST,                     /* text, the last column, cut to what is left of the width */
+	CELL_REST_TAIL,                /* the same, but a long one keeps its end: names whose last part tells most */
+};
 
 struct column {
 	const char *key, *title;

@@ -109,7 +109,7 @@ static bool is_sampled(const struct report *report)
 	return report->mode && !strcmp(report->mode, "sampled");
 }
 
-/* sampled 151,798 of about 4,210,000 allocations (3.6 %), at a cost of 1.3 % of the process's time */
+/* sampled 151,798 of about 4,210,000 allocations (3.6 %), at a cost of 1.3 % of a processor's time */
 static void sample(struct out *out, const struct report *report)
 {
 	say(out, "sampled %s", fmt_count(report->coverage.seen).s);
@@ -120,7 +120,7 @@ static void sample(struct out *out, const struct report *report)
 	if (isfinite(report->coverage.ratio))
 		say(out, " (%.2g %%)", 100 * report->coverage.ratio);
 	if (isfinite(report->overhead_ratio))
-		say(out, ", at a cost of %.2g %% of the process's time", 100 * report->overhead_ratio);
+		say(out, ", at a cost of %.2g %% of a processor's time", 100 * report->overhead_ratio);
 	colour(out, PLAIN);
 	say(out, "\n");
 }

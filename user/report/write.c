@@ -3,6 +3,7 @@
 #include "report/write.h"
 
 #include <errno.h>
+#include <math.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -55,4 +56,26 @@ json_t *json_text(const char *s)
 		utf8_append_valid(&buf, s, len);
 	}
 	return strbuf_error(&buf) ? NULL : json_string(strbuf_str(&buf));
+}
+
+void json_set(struct json_builder *b, json_t *object, const char *key, json_t *value)
+{
+	if (json_object_set_new(object, key, value) < 0)
+		b->failed = true;
+}
+
+void json_push(struct json_builder *b, json_t *array, json_t *value)
+{
+	if (json_array_append_new(array, value) < 0)
+		b->failed = true;
+}
+
+json_t *json_number(uint64_t n)
+{
+	return n > INT64_MAX ? json_null() : json_integer((json_int_t)n);
+}
+
+json_t *json_finite(double x)
+{
+	return isfinite(x) ? json_real(x) : json_null();
 }

@@ -234,6 +234,20 @@ ssize_t image_read(const struct image *image, raddr_t addr, void *buf, size_t si
 	return n < 0 ? -errno : n;
 }
 
+int image_data(const struct image *image, size_t index, raddr_t *ret_addr, uint64_t *ret_size)
+{
+	for (size_t i = 0; i < image->n_segments; i++) {
+		const struct segment *segment = &image->segment[i];
+
+		if (!segment->write || index-- > 0)
+			continue;
+		*ret_addr = RADDR(segment->vaddr + image->bias);
+		*ret_size = segment->memsz;
+		return 0;
+	}
+	return -ENOENT;
+}
+
 bool image_is_text(const struct image *image, raddr_t addr)
 {
 	const struct segment *segment = segment_at(image, addr.v - image->bias);

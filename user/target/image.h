@@ -65,5 +65,7 @@ int image_tls(const struct image *image, uint64_t *ret_memsz, uint64_t *ret_alig
 int image_file_offset(const struct image *image, raddr_t addr, uint64_t *ret_offset);
 /* Reads bytes of the file's content at a run-time address (as on disk, unrelocated). Returns bytes read (may be short) or -errno. */
 ssize_t image_read(const struct image *image, raddr_t addr, void *buf, size_t size);
+/* The run-time range of the index-th writable PT_LOAD, zeroed part and what is read-only after relocation included. -ENOENT after the last. */
+int image_data(const struct image *image, size_t index, raddr_t *ret_addr, uint64_t *ret_size);
 /* True if addr lies in an executable PT_LOAD of this image. */
 bool image_is_text(const struct image *image, raddr_t addr);

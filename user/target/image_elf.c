@@ -63,7 +63,7 @@ static int add_segment(struct image *image, const GElf_Phdr *header)
 	image->segment[image->n_segments++] = (struct segment){
 		.vaddr = header->p_vaddr, .memsz = header->p_memsz,
 		.offset = header->p_offset, .filesz = header->p_filesz,
-		.exec = header->p_flags & PF_X,
+		.exec = header->p_flags & PF_X, .write = header->p_flags & PF_W,
 	};
 	return 0;
 }

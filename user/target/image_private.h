@@ -15,7 +15,7 @@
 /* A PT_LOAD, at link addresses. Checked: filesz <= memsz, and neither vaddr + memsz nor offset + filesz wraps. */
 struct segment {
 	uint64_t vaddr, memsz, offset, filesz;
-	bool exec;
+	bool exec, write;
 };
 
 /* A symbol table in memory, owned by the Elf. Zero: none. */

@@ -16,8 +16,8 @@
 /* What is aimed at. The rest is for what cannot be counted, which is nearly as much again in a busy target: cold caches and branch predictors
  * after each hit and each window, and the tracer's own time on a core that shares them (tests/bench/services.py). */
 #define AIM 0.6
-/* The allowance even of a target that hardly computes, as if it computed this share of the time: 0.1 % of the time at 2 %. */
-#define IDLE_SHARE 0.05
+/* The allowance even of a target that hardly computes, as if it computed this share of the time: 0.4 % of the time at 2 %. Its idle time pays. */
+#define IDLE_SHARE 0.2
 /* What can be saved up: seconds of allowance. More, and a quiet hour would pay for a noisy minute. */
 #define SAVE_NS 1e9
 #define WAIT_MAX_NS 5e9

@@ -22,6 +22,11 @@
 
 /* The least share of a window that the target is believed to have had for itself: what is left when nearly all was overhead is not known well. */
 #define BARE_MIN 0.02
+/*
+ * Of a window's time, the part in which what is born may become a survivor. What is born later is left out: its end would come after the
+ * window's, unseen, and the next object of its type in the same place would pass for it.
+ */
+#define SURVIVORS_SHARE 0.75
 /* Share of the time that a target computes from which on times without hits are no idle times. */
 #define LOAD_FULL 0.9
 
@@ -228,18 +233,27 @@ static double idle_share(const struct group *g, uint64_t end_ns, double armed_ns
  * the window may begin and still see it. Hits before the thing, in the same burst of work, held it up: those seen, when the window began
  * before the burst did; of a window that began amid one it is not known how many they would have been, and all its overhead stands for them.
  */
-static double bare_ns(const struct window_record *r, uint64_t time_ns)
+static double bare_ns(const struct window_record *r, uint64_t time_ns, double share)
 {
 	double armed_ns = r->end_ns > r->start_ns ? (double)(r->end_ns - r->start_ns) : 1, seen_ns = 0;
 
 	if (r->last_ns > r->first_ns && time_ns > r->first_ns)
 		seen_ns = r->overhead_ns * fmin((double)(time_ns - r->first_ns) / (double)(r->last_ns - r->first_ns), 1);
-	return fmax(armed_ns - (r->amid ? r->overhead_ns + r->idle * seen_ns : seen_ns), BARE_MIN * armed_ns);
+	return fmax(share * armed_ns - (r->amid ? share * r->overhead_ns + r->idle * seen_ns : seen_ns), share * BARE_MIN * armed_ns);
 }
 
 double window_weight(const struct window_record *r, uint64_t time_ns)
 {
-	return fmax(r->cycle_ns / bare_ns(r, time_ns), 1);
+	return fmax(r->cycle_ns / bare_ns(r, time_ns, 1), 1);
+}
+
+double window_survivor_weight(const struct window_record *r, uint64_t time_ns)
+{
+	if (r->stay)
+		return window_weight(r, time_ns);
+	if ((double)(time_ns - r->start_ns) > SURVIVORS_SHARE * (double)(r->end_ns - r->start_ns))
+		return 0;
+	return fmax(r->cycle_ns / bare_ns(r, time_ns, SURVIVORS_SHARE), 1);
 }
 
 static void group_record(struct windows *w, struct group *g, uint64_t end_ns, struct window_record *ret)
@@ -259,6 +273,7 @@ static void group_record(struct windows *w, struct group *g, uint64_t end_ns, st
 		.end_ns = end_ns,
 		.hits = hits,
 		.cut = hits > g->plan.hits_max,
+		.stay = g->plan.stay,
 		.overhead_ns = pace_pay(&g->pace, armed_ns, hits, run_ns),
 	};
 	ret->cycle_ns = g->plan.stay ? (double)(now() - g->start_ns) : g->waited_ns + g->plan.cycle_ns;

@@ -38,6 +38,7 @@ struct window_record {
 	bool amid;                 /* it began while the target was at work */
 	uint64_t first_ns, last_ns;   /* hits; 0: none */
 	bool cut;                  /* ended by its hits, before its time */
+	bool stay;                 /* the next window follows at once */
 };
 
 /* What all windows of a group come to. */
@@ -73,5 +74,7 @@ void windows_stop(struct windows *windows, window_fn on_close, void *ctx);
 double windows_load(const struct windows *windows);
 /* One thing seen in the window at time_ns stands for so many: >= 1. */
 double window_weight(const struct window_record *record, uint64_t time_ns);
+/* The same of an allocation that outlived the window; 0: born too late in it to be called a survivor. */
+double window_survivor_weight(const struct window_record *record, uint64_t time_ns);
 
 struct window_totals windows_totals(const struct windows *windows, enum window_group group);

@@ -100,7 +100,8 @@ static int forget(struct map64 *pieces, uint64_t piece_size, uint64_t start, uin
 	return 0;
 }
 
-static int remove_range(struct mappings *m, uint64_t start, uint64_t size)
+/* Touched pages and pools of a range. */
+static int forget_pieces(struct mappings *m, uint64_t start, uint64_t size)
 {
 	uint64_t end = page_up(start + size);
 	int r;
@@ -108,9 +109,14 @@ static int remove_range(struct mappings *m, uint64_t start, uint64_t size)
 	if (end <= start || end > ADDRESS_MAX)
 		return -EBADMSG;
 	r = forget(m->pages, PAGE, start, end);
-	if (!r)
-		r = forget(m->pools, m->pool_size, start, end);
-	return r ? r : regions_remove(m->regions, start, end);
+	return r ? r : forget(m->pools, m->pool_size, start, end);
+}
+
+static int remove_range(struct mappings *m, uint64_t start, uint64_t size)
+{
+	int r = forget_pieces(m, start, size);
+
+	return r ? r : regions_remove(m->regions, start, page_up(start + size));
 }
 
 int mappings_add_arena(struct mappings *m, uint64_t addr, uint64_t size)
@@ -126,24 +132,41 @@ static bool is_arena(const struct mappings *m, const struct event_map *e)
 	return r && r->kind == REGION_ARENA && r->start == e->addr && r->end == page_up(e->addr + e->size);
 }
 
+/*
+ * A mapping that is resized keeps its story, or stories; what it gains is of the line that made it grow, also when it was there before the
+ * attach: a large block of libc's grows so.
+ */
+static int on_remap(struct mappings *m, const struct event_map *e, uint32_t stack)
+{
+	const struct region *old = regions_at(m->regions, e->old_addr);
+	uint64_t stays = page_up(e->size < e->old_size ? e->size : e->old_size);
+	/* The bytes of a block that moves are counted there, and an arena is none. */
+	bool counts = (!old || old->kind == REGION_MMAP) && !(e->hdr.flags & (EVENT_F_IN_ALLOCATOR | EVENT_F_IN_ARENA));
+	int r = e->size > stays ? remove_range(m, e->addr + stays, e->size - stays) : 0;
+
+	if (!r && e->addr != e->old_addr && stays)
+		r = forget_pieces(m, e->addr, stays) ?: regions_move(m->regions, e->old_addr, e->old_addr + stays, e->addr);
+	/* Shrunk, or moved: nothing is left in the old place. */
+	if (!r && e->old_size && e->addr != e->old_addr)
+		r = forget_pieces(m, e->old_addr, e->old_size);
+	if (!r && e->old_size > stays)
+		r = remove_range(m, e->old_addr + stays, e->old_size - stays);
+	if (r || !counts || !e->old_size || e->size <= stays)
+		return r;
+	return add(m, REGION_MMAP, e->addr + stays, e->size - stays, stack, e->hdr.time_ns);
+}
+
 int mappings_on_map(struct mappings *m, const struct event_map *e, uint32_t stack)
 {
-	bool anonymous = e->map_flags & MAP_ANONYMOUS;
-	int r = 0;
+	int r;
 
 	if (e->hdr.kind == EVENT_MMAP && is_arena(m, e))
 		return 0;
-	if (e->hdr.kind == EVENT_MREMAP) {
-		const struct region *old = regions_at(m->regions, e->old_addr);
-
-		/* Only what was ours stays ours: the bytes of a block or an arena that moves are counted there. */
-		anonymous = old && old->kind == REGION_MMAP;
-		r = e->old_size ? remove_range(m, e->old_addr, e->old_size) : 0;
-	}
-	/* MAP_FIXED and MREMAP_FIXED take the place of what was there. */
-	if (!r)
-		r = remove_range(m, e->addr, e->size);
-	if (r || !anonymous || (e->hdr.flags & (EVENT_F_IN_ALLOCATOR | EVENT_F_IN_ARENA)))
+	if (e->hdr.kind == EVENT_MREMAP)
+		return on_remap(m, e, stack);
+	/* MAP_FIXED takes the place of what was there. */
+	r = remove_range(m, e->addr, e->size);
+	if (r || !(e->map_flags & MAP_ANONYMOUS) || (e->hdr.flags & (EVENT_F_IN_ALLOCATOR | EVENT_F_IN_ARENA)))
 		return r;
 	return add(m, REGION_MMAP, e->addr, e->size, stack, e->hdr.time_ns);
 }

@@ -98,6 +98,32 @@ int regions_add(struct regions *r, const struct region *region)
 	return error ? error : insert(r, lower_bound(r, region->start), region);
 }
 
+int regions_move(struct regions *r, uint64_t start, uint64_t end, uint64_t to)
+{
+	_cleanup_(freep) struct region *moved = NULL;
+	size_t first = lower_bound(r, start), n = 0;
+	int error;
+
+	if (start >= end || to + (end - start) < to)
+		return -EINVAL;
+	for (size_t i = first; i < r->count && r->v[i].start < end; i++)
+		n++;
+	moved = calloc(n + 1, sizeof(*moved));
+	if (!moved)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++) {
+		moved[i] = r->v[first + i];
+		moved[i].start = (moved[i].start > start ? moved[i].start - start : 0) + to;
+		moved[i].end = (moved[i].end < end ? moved[i].end : end) - start + to;
+	}
+	error = regions_remove(r, start, end);
+	if (!error)
+		error = regions_remove(r, to, to + (end - start));
+	for (size_t i = 0; i < n && !error; i++)
+		error = regions_add(r, &moved[i]);
+	return error;
+}
+
 const struct region *regions_at(const struct regions *r, uint64_t addr)
 {
 	size_t i = lower_bound(r, addr);

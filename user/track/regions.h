@@ -30,6 +30,8 @@ DEFINE_CLEANUP(struct regions, regions_free)
 /* Empty or inverted ranges: -EINVAL. */
 int regions_add(struct regions *regions, const struct region *region);
 int regions_remove(struct regions *regions, uint64_t start, uint64_t end);
+/* What lies in [start, end) lies from to on afterwards, in the place of what was there. */
+int regions_move(struct regions *regions, uint64_t start, uint64_t end, uint64_t to);
 /* The region that holds addr, or NULL. */
 const struct region *regions_at(const struct regions *regions, uint64_t addr);
 size_t regions_count(const struct regions *regions);

@@ -8,6 +8,7 @@
 #include "base/map64.h"
 #include "interp/dict_keys.h"
 #include "track/codes.h"
+#include "track/key_tables.h"
 
 /* One check of survivors looks at no more, so that windows are not kept waiting. */
 #define LOOKS_AT_ONCE 1024
@@ -22,7 +23,9 @@ struct sampling {
 	uint64_t n_large_frees;
 	float large_weight;               /* of the large group's last window */
 	double large_bytes;
-	uint64_t freed_addr, freed_born_ns, freed_waiting;   /* the last free told of */
+	uint64_t freed_addr, freed_waiting;   /* the last free told of */
+	struct survivor freed;                /* what was known of it; addr 0: nothing */
+	struct moves *moves;
 	uint64_t strays;
 	uint64_t key_table_size;   /* of dicts, where it goes through a free list; 0: unknown */
 	bool sees_objects;
@@ -44,6 +47,8 @@ int sampling_new(const struct python *python, size_t max, struct sampling **ret_
 		return -ENOMEM;
 	r = map64_new(sizeof(struct survivor), &s->waiting);
 	if (!r)
+		r = moves_new(&s->moves);
+	if (!r)
 		r = survivors_new(max, &s->survivors);
 	if (!r)
 		r = types_new(python, &s->types);
@@ -63,6 +68,7 @@ void sampling_free(struct sampling *s)
 	if (!s)
 		return;
 	map64_free(s->waiting);
+	moves_free(s->moves);
 	survivors_free(s->survivors);
 	blocks_free(s->blocks);
 	codes_free(s->codes);
@@ -132,35 +138,37 @@ int sampling_on_alloc(struct sampling *s, const struct event_alloc *e, uint32_t 
 	return wait_for_window(s, e->addr, e->size, e->hdr.flags, stack, e->hdr.time_ns);
 }
 
-static void note_large_free(struct sampling *s, const struct event_block *e, uint32_t stack, uint64_t born_ns)
+static void note_large_free(struct sampling *s, const struct event_block *e, uint32_t stack)
 {
-	struct large_free *f = &s->large_frees[s->n_large_frees++ % LARGE_FREES_MAX];
+	uint64_t index = s->n_large_frees++ % LARGE_FREES_MAX;
+	const struct survivor *known = s->freed.addr ? &s->freed : NULL;
 
-	*f = (struct large_free){
-		.time_ns = e->hdr.time_ns, .born_ns = born_ns, .bytes = e->size, .stack = stack, .weight = s->large_weight,
+	s->large_frees[index] = (struct large_free){
+		.time_ns = e->hdr.time_ns,
+		.born_ns = known ? known->time_ns : 0,
+		.bytes = e->size,
+		.stack = stack,
+		.weight = s->large_weight,
 	};
-	s->large_bytes -= (double)f->weight * (double)f->bytes;
+	s->large_bytes -= (double)s->large_weight * (double)e->size;
+	if (e->hdr.flags & EVENT_F_REALLOC)
+		moves_leave(s->moves, stack, e->hdr.time_ns, known && known->large ? known->size : e->size, known, index);
 }
 
 /* A large block may be told of twice: by the domain it was freed through, and by the raw domain, which knows its size. */
 void sampling_on_free(struct sampling *s, const struct event_block *e, uint32_t stack)
 {
 	const struct survivor *b = map64_get(s->waiting, e->addr);
-	bool waiting = b && b->time_ns <= e->hdr.time_ns;
-	uint64_t born_ns = 0;
+	bool waiting = b && b->time_ns <= e->hdr.time_ns, again = s->freed_addr == e->addr;
+	struct survivor freed = { 0 };
 
 	if (waiting)
 		map64_remove(s->waiting, e->addr, NULL);
-	else
-		born_ns = survivors_freed(s->survivors, e->addr, e->hdr.time_ns);
-	if (e->hdr.flags & EVENT_F_LARGE) {
-		if (!born_ns && s->freed_addr == e->addr)
-			born_ns = s->freed_born_ns;
-		if (!waiting && e->size && s->freed_waiting != e->addr)
-			note_large_free(s, e, stack, born_ns);
-	}
+	else if (survivors_freed(s->survivors, e->addr, e->hdr.time_ns, &freed) || !again)
+		s->freed = freed;
+	if (e->hdr.flags & EVENT_F_LARGE && !waiting && e->size && s->freed_waiting != e->addr)
+		note_large_free(s, e, stack);
 	s->freed_addr = e->addr;
-	s->freed_born_ns = born_ns;
 	s->freed_waiting = waiting ? e->addr : 0;
 }
 
@@ -170,6 +178,11 @@ void sampling_visit_large_frees(const struct sampling *s, large_free_fn fn, void
 
 	for (uint64_t i = first; i < s->n_large_frees; i++)
 		fn(ctx, &s->large_frees[i % LARGE_FREES_MAX]);
+}
+
+const struct moves *sampling_moves(const struct sampling *s)
+{
+	return s->moves;
 }
 
 double sampling_large_bytes(const struct sampling *s)
@@ -189,6 +202,22 @@ static void take_from_nursery(void *ctx, uint32_t target, uint64_t addr, const s
 		s->error = r;
 }
 
+static int settle_one(struct sampling *s, const struct window_record *record, struct survivor *b)
+{
+	uint64_t token;
+
+	b->weight = (float)window_survivor_weight(record, b->time_ns);
+	b->window = record->index * WINDOW_GROUP_COUNT + (uint32_t)record->group;
+	if (b->weight == 0)
+		return 0;
+	if (b->large) {
+		s->large_bytes += (double)b->weight * b->size;
+		if (moves_link(s->moves, b, &token))
+			s->large_frees[token].moved = true;
+	}
+	return survivors_add(s->survivors, b);
+}
+
 /* Blocks of the window get its weight; those of another that is still open go on waiting. */
 static int settle(struct sampling *s, const struct window_record *record)
 {
@@ -201,11 +230,7 @@ static int settle(struct sampling *s, const struct window_record *record)
 	r = map64_new(sizeof(struct survivor), &waiting);
 	while (!r && (b = map64_next(s->waiting, &cursor, &addr))) {
 		if (b->large == (record->group == WINDOW_LARGE) && b->time_ns >= record->start_ns) {
-			b->weight = (float)window_weight(record, b->time_ns);
-			if (b->large)
-				s->large_bytes += (double)b->weight * b->size;
-			b->window = record->index * WINDOW_GROUP_COUNT + (uint32_t)record->group;
-			r = survivors_add(s->survivors, b);
+			r = settle_one(s, record, b);
 		} else if (b->large != (record->group == WINDOW_LARGE)) {
 			struct survivor *kept = map64_put(waiting, addr, NULL);
 
@@ -219,6 +244,8 @@ static int settle(struct sampling *s, const struct window_record *record)
 	}
 	map64_free(s->waiting);
 	s->waiting = waiting;
+	if (record->group == WINDOW_LARGE)
+		moves_end_window(s->moves);
 	return r;
 }
 
@@ -245,6 +272,11 @@ int sampling_check(struct sampling *s, uint64_t now_ns)
 	int r = survivors_check(s->survivors, s->blocks, now_ns, LOOKS_AT_ONCE);
 
 	return r < 0 ? r : 0;
+}
+
+int sampling_settle_owners(struct sampling *s)
+{
+	return s->sees_objects && s->key_table_size ? key_tables_charge(s->survivors, s->types, s->blocks, s->key_table_size) : 0;
 }
 
 uint64_t sampling_next_ns(const struct sampling *s)

@@ -15,6 +15,7 @@
 #include "interp/types.h"
 #include "trace/session.h"
 #include "trace/window.h"
+#include "track/moves.h"
 #include "track/stacks.h"
 #include "track/survivors.h"
 
@@ -38,6 +39,8 @@ int sampling_on_window(struct sampling *sampling, struct session *session, uint3
 /* Looks at the survivors that are due. -ESRCH: the process is gone. */
 int sampling_check(struct sampling *sampling, uint64_t now_ns);
 uint64_t sampling_next_ns(const struct sampling *sampling);
+/* For a report: asks surviving objects which memory from free lists is theirs (track/key_tables.h). 0, -ESRCH, -EPERM, -ENOMEM. */
+int sampling_settle_owners(struct sampling *sampling);
 
 const struct survivors *sampling_survivors(const struct sampling *sampling);
 struct types *sampling_types(const struct sampling *sampling);
@@ -58,11 +61,14 @@ struct large_free {
 	uint64_t time_ns, born_ns, bytes;
 	uint32_t stack;
 	float weight;
+	bool moved;     /* another block took its place: sampling_moves() tells what that gained */
 };
 /* The last of them, oldest first, at most LARGE_FREES_MAX. */
 #define LARGE_FREES_MAX 8192u
 typedef void (*large_free_fn)(void *ctx, const struct large_free *f);
 void sampling_visit_large_frees(const struct sampling *sampling, large_free_fn fn, void *ctx);
+/* Containers that grow by realloc. */
+const struct moves *sampling_moves(const struct sampling *sampling);
 /* Bytes in large blocks since the attach: what was allocated less what was freed. */
 double sampling_large_bytes(const struct sampling *sampling);
 

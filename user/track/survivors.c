@@ -40,6 +40,7 @@ struct survivors {
 	struct queue queues[QUEUES];
 	struct map64 *index;        /* address -> uint32_t entry */
 	struct map64 *fates;        /* stack -> struct survivor_fates */
+	struct map64 *owned;        /* address -> struct survivor: told of instead */
 	struct block_look *looks;   /* scratch of a check */
 	uint32_t *looked;
 	size_t count;
@@ -69,6 +70,8 @@ int survivors_new(size_t max, struct survivors **ret_survivors)
 	r = map64_new(sizeof(uint32_t), &s->index);
 	if (!r)
 		r = map64_new(sizeof(struct survivor_fates), &s->fates);
+	if (!r)
+		r = map64_new(sizeof(struct survivor), &s->owned);
 	if (r)
 		return r;
 	*ret_survivors = take_ptr(s);
@@ -81,6 +84,7 @@ void survivors_free(struct survivors *s)
 		return;
 	map64_free(s->index);
 	map64_free(s->fates);
+	map64_free(s->owned);
 	free(s->entries);
 	free(s->looks);
 	free(s->looked);
@@ -292,16 +296,16 @@ int survivors_add(struct survivors *s, const struct survivor *block)
 	return 0;
 }
 
-uint64_t survivors_freed(struct survivors *s, uint64_t addr, uint64_t time_ns)
+bool survivors_freed(struct survivors *s, uint64_t addr, uint64_t time_ns, struct survivor *ret_block)
 {
 	const uint32_t *i = map64_get(s->index, addr);
-	uint64_t born_ns;
 
 	if (!i || s->entries[*i].block.time_ns > time_ns)
-		return 0;
-	born_ns = s->entries[*i].block.time_ns;
+		return false;
+	if (ret_block)
+		*ret_block = s->entries[*i].block;
 	die(s, *i, time_ns);
-	return born_ns;
+	return true;
 }
 
 static void requeue(struct survivors *s, uint32_t i, uint64_t now_ns)
@@ -332,6 +336,7 @@ static bool is_dead(struct survivor *b, const struct block_look *look)
 		return true;
 	b->type = look->type;
 	b->print = look->print;
+	b->block_bytes = (uint16_t)look->block_bytes;
 	return false;
 }
 
@@ -389,11 +394,31 @@ uint64_t survivors_next_ns(const struct survivors *s)
 	return next;
 }
 
+int survivors_set_owned(struct survivors *s, const struct survivor *owned, size_t count)
+{
+	map64_clear(s->owned);
+	for (size_t i = 0; i < count; i++) {
+		struct survivor *b = map64_put(s->owned, owned[i].addr, NULL);
+
+		if (!b)
+			return -ENOMEM;
+		*b = owned[i];
+	}
+	return 0;
+}
+
 void survivors_visit(const struct survivors *s, survivor_fn fn, void *ctx)
 {
+	const struct survivor *b;
+	size_t cursor = 0;
+	uint64_t addr;
+
 	for (int queue = QUEUES - 1; queue >= 0; queue--)
 		for (uint32_t i = s->queues[queue].head; i != NONE; i = s->entries[i].next)
-			fn(ctx, &s->entries[i].block);
+			if (!map64_get(s->owned, s->entries[i].block.addr))
+				fn(ctx, &s->entries[i].block);
+	while ((b = map64_next(s->owned, &cursor, &addr)))
+		fn(ctx, b);
 }
 
 const struct survivor_fates *survivors_fates(const struct survivors *s, uint32_t stack)

@@ -14,6 +14,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,7 +29,9 @@ struct survivor {
 	uint32_t size;         /* bytes requested */
 	uint32_t stack;        /* index into struct stacks */
 	uint32_t type;         /* types id; 0: no object */
+	uint16_t block_bytes;  /* of the size class it lies in; 0: not known yet, or in no arena */
 	uint32_t window;       /* the window it was seen in: what one window saw is not independent */
+	uint32_t chain;        /* of blocks that took each other's place (track/moves.h); 0: none */
 	float weight;          /* allocations it stands for */
 	uint8_t large;         /* which windows: 1 the large group's */
 	uint8_t object;        /* 1: its creation as an object was seen (3.13+), so the line is first-hand */
@@ -53,13 +56,19 @@ DEFINE_CLEANUP(struct survivors, survivors_free)
 
 /* A block left its window alive. Whatever was known at its address is dead. */
 int survivors_add(struct survivors *survivors, const struct survivor *block);
-/* A free (or a reallocation) of addr was seen at time_ns. Returns when the block was allocated; 0: it was not known. */
-uint64_t survivors_freed(struct survivors *survivors, uint64_t addr, uint64_t time_ns);
+/* A free (or a reallocation) of addr was seen at time_ns. False: it was not known; else ret_block (may be NULL) is what was known. */
+bool survivors_freed(struct survivors *survivors, uint64_t addr, uint64_t time_ns, struct survivor *ret_block);
 
 /* Looks at those that are due, at most max of them. Returns how many, or a negative errno: -ESRCH, the process is gone. */
 int survivors_check(struct survivors *survivors, struct blocks *blocks, uint64_t now_ns, size_t max);
 /* When the next look is due, CLOCK_MONOTONIC. */
 uint64_t survivors_next_ns(const struct survivors *survivors);
+
+/*
+ * Blocks that are told of instead of what is known at their addresses, until the next call: memory from a free list that its allocation
+ * says nothing of, but its owner does. Copied. Neither looked at nor counted. -ENOMEM.
+ */
+int survivors_set_owned(struct survivors *survivors, const struct survivor *owned, size_t count);
 
 typedef void (*survivor_fn)(void *ctx, const struct survivor *block);
 void survivors_visit(const struct survivors *survivors, survivor_fn fn, void *ctx);

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+#include "cmd/signals.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+
+int signals_take(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
