@@ -2,6 +2,9 @@
 """The balance sheet: adds up to RSS, is explained, tells which part grows; in the verb 'memory' and in attach's report."""
 
 import json
+import os
+import signal
+import subprocess
 import time
 
 import pytest
@@ -86,6 +89,20 @@ def test_text_and_end():
     result = harness.run_leaksnoop("memory", pid, "--format", "json")
     assert result.status == 1 and json.loads(result.stderr)["schema"] == "leaksnoop.error/1"
     assert harness.run_leaksnoop("memory").status == 2
+
+
+def test_a_signal_ends_it():
+    """Also where a sheet takes longer than the interval (100 MB of small malloc blocks here), so that one follows the other."""
+    python = harness.interpreters()[0]
+    with harness.Target(python, "malloc_blocks.py") as target, open(os.devnull, "w") as sink:
+        command = [str(harness.BINARY), "memory", str(target.pid), "--interval", "0.1"]
+        with subprocess.Popen(command, stdout=sink) as tracer:
+            try:
+                time.sleep(2)
+                tracer.send_signal(signal.SIGINT)
+                assert tracer.wait(20) == 0
+            finally:
+                tracer.kill()
 
 
 @pytest.mark.parametrize("mode", ["sampled", "exact", "passive"])

@@ -73,12 +73,13 @@ static int wait_until(uint64_t due_ns, int signal_fd, int pid_fd)
 		uint64_t now_ns = clock_mono_ns(&clock_real), left_ns = due_ns > now_ns ? due_ns - now_ns : 0;
 		struct timespec timeout = { (time_t)(left_ns / 1000000000ull), (long)(left_ns % 1000000000ull) };
 
-		if (!left_ns)
-			return 0;
+		/* also when it is time already: a sheet may take longer than the interval, and Ctrl-C must end that */
 		if (ppoll(fds, 2, &timeout, NULL) < 0 && errno != EINTR)
 			return -errno;
 		if (fds[0].revents || fds[1].revents)
 			return 1;
+		if (!left_ns)
+			return 0;
 	}
 }
 
