@@ -321,7 +321,8 @@ def test_no_innocent_line_stands_first_hand(chosen_one):
         report = harness.run_leaksnoop("attach", target.pid, "--duration", seconds, "--format", "json").report
     top = [(harness.place_of(f), f["first_hand"]) for f in report["findings"][:3] if f["kind"] == "python"]
     assert not [place for place, first_hand in top if place[1] == lines["INNOCENT"] and first_hand], top
+    hands = dict(top)
+    assert ("dict_leak.py", lines["LEAK"]) in hands, top
+    # Of a few seconds' samples the growth may not be certain to be more than nothing: then null. Never "another may hold it".
     if chosen_one.version >= (3, 13):
-        assert (("dict_leak.py", lines["LEAK"]), True) in top, top
-    else:
-        assert ("dict_leak.py", lines["LEAK"]) in [place for place, _ in top], top
+        assert hands["dict_leak.py", lines["LEAK"]] in ((True,) if harness.FULL else (True, None)), top
