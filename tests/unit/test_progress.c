@@ -7,15 +7,14 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "cmd/progress.h"
+#include "pty.h"
 
 #define GB 1000000000ull
 
-static int main_fd = -1, term_fd = -1;
 static uint64_t now_ns;
 
 static uint64_t mono(void *ctx)
@@ -25,31 +24,6 @@ static uint64_t mono(void *ctx)
 }
 
 static const struct clock test_clock = { .now_mono_ns = mono };
-
-static int setup(void **state)
-{
-	(void)state;
-	main_fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
-	if (main_fd < 0 || grantpt(main_fd) || unlockpt(main_fd))
-		return -1;
-	term_fd = open(ptsname(main_fd), O_RDWR | O_NOCTTY | O_CLOEXEC);
-	return term_fd < 0 ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	close(term_fd);
-	close(main_fd);
-	return 0;
-}
-
-static void resize(unsigned short columns)
-{
-	struct winsize size = { .ws_row = 24, .ws_col = columns };
-
-	assert_int_equal(ioctl(term_fd, TIOCSWINSZ, &size), 0);
-}
 
 /* What was written to the terminal since the last call. */
 static const char *shown(void)
@@ -75,7 +49,7 @@ static void test_line(void **state)
 	struct progress *p;
 
 	(void)state;
-	resize(120);
+	pty_resize(120);
 	p = begin(term_fd);
 	assert_int_equal(progress_update(p, 1 * GB, 10 * GB), 0);
 	now_ns += 2 * GB - 1;
@@ -101,7 +75,7 @@ static void test_absurd(void **state)
 	const char *text;
 
 	(void)state;
-	resize(30);
+	pty_resize(30);
 	p = begin(term_fd);
 	now_ns += 3 * GB;
 	/* more than all, and hardly room */
@@ -147,5 +121,5 @@ int main(void)
 		cmocka_unit_test(test_silence),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, pty_open, pty_close);
 }

@@ -6,40 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 #include <cmocka.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/term.h"
-
-static int main_fd = -1, term_fd = -1;
-
-static int setup(void **state)
-{
-	(void)state;
-	main_fd = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
-	if (main_fd < 0 || grantpt(main_fd) || unlockpt(main_fd))
-		return -1;
-	term_fd = open(ptsname(main_fd), O_RDWR | O_NOCTTY | O_CLOEXEC);
-	return term_fd < 0 ? -1 : 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	close(term_fd);
-	close(main_fd);
-	return 0;
-}
-
-static void resize(unsigned short columns)
-{
-	struct winsize size = { .ws_row = 24, .ws_col = columns };
-
-	assert_int_equal(ioctl(term_fd, TIOCSWINSZ, &size), 0);
-}
+#include "pty.h"
 
 static void test_width(void **state)
 {
@@ -51,7 +24,7 @@ static void test_width(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		resize(cases[i].columns);
+		pty_resize(cases[i].columns);
 		if (cases[i].env)
 			setenv("COLUMNS", cases[i].env, 1);
 		else
@@ -81,7 +54,7 @@ static bool colours(const char *kind, const char *no_color)
 static void test_colours(void **state)
 {
 	(void)state;
-	resize(77);
+	pty_resize(77);
 	assert_true(colours("xterm", NULL));
 	assert_true(colours("xterm", ""));
 	assert_false(colours("xterm", "0"));
@@ -170,5 +143,5 @@ int main(void)
 		cmocka_unit_test(test_clock),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, pty_open, pty_close);
 }

@@ -30,6 +30,8 @@ struct estimates {
 	int error;
 };
 
+/* estimates_samples.c: fills samples, of [from, to]. 0, -ENOMEM. */
+int estimates_collect(struct estimates *e);
 /* estimates_net.c: puts the samples' growth right by the heap's own counts. */
 int estimates_apply_net(struct estimates *e);
 /* estimates_types.c */
