@@ -50,6 +50,17 @@ struct blocks_stats blocks_stats(const struct blocks *blocks)
 	return blocks->stats;
 }
 
+/*
+ * An object that needs more than was asked for took the place of another in the same size class. Not told of str, whose objects may be
+ * smaller than its basicsize, and of objects of variable size.
+ */
+static bool is_too_large(const struct blocks *blocks, const struct block_object *object, uint64_t size)
+{
+	const struct type_facts *facts = types_facts(blocks->types, object->type);
+
+	return facts && !facts->itemsize && facts->contents != CONTENTS_STR && (uint64_t)facts->front + facts->basicsize > size;
+}
+
 void blocks_describe(struct blocks *blocks, struct block_look *look, const uint8_t *bytes, size_t len, uint64_t block_size)
 {
 	struct block_object object;
@@ -64,6 +75,8 @@ void blocks_describe(struct blocks *blocks, struct block_look *look, const uint8
 	look->print = block_object_print(blocks->types, &object, bytes, len);
 	if (object.parked)
 		look->state = BLOCK_FREE;
+	else if (object.type && is_too_large(blocks, &object, look->size))
+		look->state = BLOCK_GONE;
 }
 
 static int by_addr(const void *a, const void *b, void *ctx)

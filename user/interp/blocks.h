@@ -9,7 +9,7 @@ struct blocks;
 enum block_state {
 	BLOCK_LIVE,
 	BLOCK_FREE,     /* on a free list of its allocator or of CPython, or not handed out again since its pool started anew */
-	BLOCK_GONE,     /* its memory is a pool of another class, an empty pool, unmapped: it cannot be there any more */
+	BLOCK_GONE,     /* it cannot be there any more: another size class's pool, an empty pool, unmapped, an object too large for it */
 	BLOCK_UNSURE,   /* the target changed it while it was read, three times */
 };
 

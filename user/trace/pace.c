@@ -25,7 +25,14 @@
 /* Assumed before the first window has been seen: the worst there is. */
 #define COST_FIRST 0.7
 #define HIT_FIRST_NS 1500.0
-#define HITS_MIN 32.0
+/* A hit is believed to cost no more than this when it is decided how many a window may have. */
+#define HIT_MAX_NS 3000.0
+/*
+ * A window cannot cost more than its own length, so none as short as this is ended by its hits: their number would be reached in bursts of
+ * work, always at the same place, and what comes later in a burst would never be seen.
+ */
+#define UNCUT_NS 1e6
+#define HITS_UNCUT (1ull << 32)
 
 #define INCOME_SMOOTH_NS 1e9
 #define HIT_SMOOTH 0.2
@@ -114,6 +121,14 @@ double pace_load(const struct pace *p)
 	return p->load;
 }
 
+/* How often a window may be hit. */
+static uint64_t hits_max(const struct pace *p, double length_ns, double may_ns)
+{
+	if (length_ns <= fmax(UNCUT_NS, may_ns))
+		return HITS_UNCUT;
+	return (uint64_t)(fmax(may_ns, UNCUT_NS) / fmin(p->hit_ns, HIT_MAX_NS));
+}
+
 struct pace_plan pace_next(struct pace *p)
 {
 	double cost = fmax(p->cost, 1e-6), share = AIM * p->income / cost, length, gap, wait = 0, need, may;
@@ -123,7 +138,7 @@ struct pace_plan pace_next(struct pace *p)
 		return (struct pace_plan){
 			.start_ns = p->now_ns,
 			.length_ns = (uint64_t)STAY_DEADLINE_NS,
-			.hits_max = (uint64_t)fmax(may / p->hit_ns, HITS_MIN),
+			.hits_max = hits_max(p, STAY_DEADLINE_NS, may),
 			.cycle_ns = STAY_NS,
 			.stay = true,
 		};
@@ -140,7 +155,7 @@ struct pace_plan pace_next(struct pace *p)
 	return (struct pace_plan){
 		.start_ns = p->now_ns + (uint64_t)(wait + fmin(-log(uniform(p)), 7) * gap),
 		.length_ns = (uint64_t)length,
-		.hits_max = (uint64_t)fmax(may / p->hit_ns, HITS_MIN),
+		.hits_max = hits_max(p, length, may),
 		.wait_ns = wait,
 		.cycle_ns = wait + gap + length,
 	};

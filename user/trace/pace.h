@@ -7,8 +7,8 @@
  * Two things hold the budget together. A rate: the share of time spent armed is
  * the allowance a second divided by what an armed second costs. And an account:
  * it earns the allowance, pays what each window really cost, and no window opens
- * while it could not pay for the window expected. A window of unforeseen cost (a
- * burst) ends at hits_max, and the account then waits until it is paid off.
+ * while it could not pay for the window expected. A long window of unforeseen
+ * cost (a burst) ends at hits_max; the account then waits until it is paid off.
  *
  * Windows must not follow the rhythm of the target: the gap before each is drawn
  * from an exponential distribution, so that any moment is as likely to fall into
