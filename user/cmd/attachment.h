@@ -27,11 +27,15 @@ struct tracer_options {
 	bool perf_uprobes;
 };
 
+/* Nothing is loaded before the first attachment. -ENOMEM. */
 int tracer_new(const struct tracer_options *options, struct tracer **ret_tracer, struct err *err);
 /* Attachments must be freed before. */
 void tracer_free(struct tracer *tracer);
 DEFINE_CLEANUP(struct tracer, tracer_free)
-struct session *tracer_session(struct tracer *tracer);
+/* Gives back what is loaded, until the next attachment. No attachment may be left. */
+void tracer_unload(struct tracer *tracer);
+/* Readable when the ring is filling up; -1: nothing is loaded. */
+int tracer_fd(const struct tracer *tracer);
 /* Hands the records of the ring to their attachments. */
 int tracer_drain(struct tracer *tracer);
 
@@ -41,6 +45,7 @@ struct attachment_options {
 	int frames, top;
 	struct growth_options growth;  /* what it points to must outlive the attachment */
 	bool source;                   /* source lines are read for tracebacks */
+	size_t survivors;              /* sampled blocks held, at most */
 	/* called when the target forked: its child was disarmed; may be NULL */
 	void (*forked)(void *ctx, struct attachment *attachment, pid_t child);
 	void *ctx;
@@ -67,3 +72,14 @@ typedef int (*attachment_report_fn)(void *ctx, const struct report *report);
 int attachment_report(struct attachment *attachment, bool last, attachment_report_fn fn, void *ctx);
 
 pid_t attachment_pid(const struct attachment *attachment);
+const char *attachment_python(const struct attachment *attachment);   /* "3.11.2" */
+
+/* What a line of status shows. */
+struct attachment_status {
+	double seconds;                /* since the start */
+	uint64_t events;               /* allocations and frees seen */
+	double coverage;               /* NAN: nothing happened */
+	uint64_t dropped;
+	int64_t rss_growth;            /* bytes since the start */
+};
+void attachment_status(struct attachment *attachment, struct attachment_status *ret_status);
