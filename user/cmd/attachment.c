@@ -159,11 +159,14 @@ int attachment_new(struct tracer *tracer, pid_t pid, const struct attachment_opt
 
 	if (!a)
 		return err_set(err, -ENOMEM, "out of memory");
+	a->pagemap = -1;
+	r = tracer_enter(tracer, err);
+	if (r)
+		return r;
+	a->tracer = tracer;
 	a->options = *options;
 	a->pid = pid;
-	a->tracer = tracer;
 	a->mode = options->mode;
-	a->pagemap = -1;
 	r = attachment_open(a, err);
 	if (!r)
 		r = attachment_start(a, err);
@@ -196,6 +199,8 @@ void attachment_free(struct attachment *a)
 	strv_free(a->cmdline);
 	free(a->container);
 	closep(&a->pagemap);
+	if (a->tracer)
+		tracer_leave(a->tracer);
 	free(a);
 }
 

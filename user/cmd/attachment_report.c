@@ -50,7 +50,8 @@ static void add_nursery(void *ctx, uint32_t target, uint64_t addr, const struct 
 {
 	struct attachment *a = ctx;
 
-	pipeline_add_nursery(a->pipeline, a->growth, target, addr, slot);
+	if (target == tracee_target(a->tracee))
+		pipeline_add_nursery(a->pipeline, a->growth, target, addr, slot);
 }
 
 static int resident(void *ctx, uint64_t start, uint64_t end, uint64_t *ret_bytes)

@@ -13,6 +13,7 @@ struct tracer {
 	struct tracer_options options;
 	struct session *session;
 	struct pipeline **pipelines;   /* by target index; NULL: nobody's */
+	uint32_t attached;
 	unsigned mappings;             /* attachments that follow them */
 };
 
@@ -84,6 +85,19 @@ int tracer_drain(struct tracer *t)
 int tracer_fd(const struct tracer *t)
 {
 	return t->session ? session_epoll_fd(t->session) : -1;
+}
+
+int tracer_enter(struct tracer *t, struct err *err)
+{
+	if (t->attached == t->options.max_targets)
+		return err_set(err, -ENOSPC, "%u processes are traced already", t->options.max_targets);
+	t->attached++;
+	return 0;
+}
+
+void tracer_leave(struct tracer *t)
+{
+	t->attached--;
 }
 
 void tracer_deliver(struct tracer *t, uint32_t target, struct pipeline *pipeline)
