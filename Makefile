@@ -23,7 +23,7 @@ endif
 SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 CPPFLAGS_ALL := -D_GNU_SOURCE -Iuser -I. -I$(B) $(CPPFLAGS)
 CFLAGS_ALL := -std=gnu11 -O2 -g $(WARN) $(SANFLAGS) $(CFLAGS)
-LDLIBS := -lbpf -lelf -lZydis -ljansson -lz -lm -lpthread
+LDLIBS := -lbpf -lelf -lZydis -ljansson -lz -lsqlite3 -lmicrohttpd -lcap-ng -lsystemd -lm -lpthread
 
 BPF_SOURCES := $(wildcard bpf/*.c bpf/*.h vmlinux/*.h)
 # Where the kernel's <asm/types.h> is: Debian's multiarch folder, which "-target bpf" does not look into.
@@ -32,6 +32,7 @@ ASM_INCLUDE := $(patsubst %/asm/types.h,%,$(firstword $(wildcard /usr/include/$(
 BPF_CFLAGS := -g -O2 -mcpu=v3 -target bpf -D__TARGET_ARCH_x86 -Wall -Wextra -Wno-unused-parameter \
 	$(addprefix -I,$(ASM_INCLUDE)) $(if $(CI),-Werror)
 
+SKELETONS := $(patsubst bpf/%.bpf.c,$(B)/%.skel.h,$(wildcard bpf/*.bpf.c))
 LIB_SOURCES := $(filter-out user/main.c,$(wildcard user/*.c user/*/*.c))
 LIB_OBJECTS := $(LIB_SOURCES:user/%.c=$(B)/user/%.o)
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c tests/bpf/test_*.c)
@@ -58,16 +59,16 @@ deps-test: deps
 
 build: $(B)/leaksnoop
 
-# The BPF side: one object, its skeleton.
-$(B)/leaksnoop.bpf.o: $(BPF_SOURCES)
+# The BPF side: objects, one a purpose (what traces allocations, what finds processes), and their skeletons.
+$(B)/%.bpf.o: bpf/%.bpf.c $(BPF_SOURCES)
 	@mkdir -p $(@D)
-	$(call say,BPF,$@)$(CLANG) $(BPF_CFLAGS) -c bpf/leaksnoop.bpf.c -o $@
+	$(call say,BPF,$@)$(CLANG) $(BPF_CFLAGS) -c $< -o $@
 
-$(B)/leaksnoop.skel.h: $(B)/leaksnoop.bpf.o
-	$(call say,SKEL,$@)$(BPFTOOL) gen skeleton $< name leaksnoop_bpf > $@
+$(B)/%.skel.h: $(B)/%.bpf.o
+	$(call say,SKEL,$@)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 # The user side.
-$(B)/user/%.o: user/%.c $(B)/leaksnoop.skel.h
+$(B)/user/%.o: user/%.c $(SKELETONS)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
@@ -78,7 +79,7 @@ $(B)/leaksnoop: $(B)/user/main.o $(B)/libleaksnoop.a
 	$(call say,LD,$@)$(CC) $(SANFLAGS) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 # Unit tests: one program a file.
-$(B)/unit/%.o: %.c $(B)/leaksnoop.skel.h
+$(B)/unit/%.o: %.c $(SKELETONS)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)$(CC) $(CPPFLAGS_ALL) -Itests/unit $(CFLAGS_ALL) -MMD -MP -c $< -o $@
 
@@ -104,7 +105,7 @@ bench: deps-test ## measure costs as ratios in one run
 
 # Fuzzing with libFuzzer: FUZZ_SECONDS each.
 FUZZ_SECONDS ?= 60
-build/fuzz/%: tests/fuzz/%.c $(LIB_SOURCES) $(B)/leaksnoop.skel.h
+build/fuzz/%: tests/fuzz/%.c $(LIB_SOURCES) $(SKELETONS)
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(CLANG) $(CPPFLAGS_ALL) -std=gnu11 -O1 -g -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=undefined $< $(LIB_SOURCES) $(LDLIBS) -o $@

@@ -118,6 +118,8 @@ struct object_cfg {
 struct target_cfg {
 	__u32 tgid;               /* in the tracer's initial PID namespace */
 	__u32 sampled;            /* slots are armed in windows only: struct target_windows holds */
+	__u32 no_mappings;        /* its mmap and brk are of no interest (any more) */
+	__u32 reserved;
 	struct walk_cfg walk;
 	struct predict_cfg predict;
 	struct object_cfg objects;

@@ -28,7 +28,7 @@ static __always_inline const struct target_cfg *mapping_target(__u32 *ret_target
 		return NULL;
 	*ret_target = *target;
 	cfg = bpf_map_lookup_elem(&targets, ret_target);
-	return cfg && cfg->tgid == tgid ? cfg : NULL;
+	return cfg && cfg->tgid == tgid && !cfg->no_mappings ? cfg : NULL;
 }
 
 static __always_inline __u16 mapping_flags(const struct thread_state *t)

@@ -133,7 +133,7 @@ struct {
 
 #define CODE_KEY(target, addr) (((__u64)(target) << 48) | (addr))
 
-/* A Bloom filter of one hash before codes_known, so that nearly every free is spared the look-up. Never cleared. */
+/* A Bloom filter of one hash before codes_known, so that nearly every free is spared the look-up. Cleared when nobody is traced. */
 #define CODE_FILTER_WORDS (1 << 14)
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -15,8 +15,8 @@ set -eu
 PATH=$PATH:/usr/sbin:/sbin # bpftool and debootstrap live there, which is not in every user's PATH
 export PATH
 
-BUILD="clang llvm bpftool libbpf-dev libelf-dev libzydis-dev libjansson-dev zlib1g-dev pkg-config make gcc libc6-dev python3"
-TEST="libcmocka-dev python3-pytest python3-numpy libjemalloc2 debootstrap clang-format"
+BUILD="clang llvm bpftool libbpf-dev libelf-dev libzydis-dev libjansson-dev zlib1g-dev libsqlite3-dev libmicrohttpd-dev libcap-ng-dev libsystemd-dev pkg-config make gcc libc6-dev python3"
+TEST="libcmocka-dev python3-pytest python3-numpy libjemalloc2 debootstrap clang-format prometheus"
 BENCH="wrk gunicorn python3-flask python3-numpy python3-venv"
 
 fail() {
@@ -83,7 +83,7 @@ check_by_hand() {
 	for tool in clang llvm-strip bpftool pkg-config make gcc python3; do
 		command -v "$tool" >/dev/null || lacking="$lacking $tool"
 	done
-	for library in libbpf libelf zydis jansson zlib; do
+	for library in libbpf libelf zydis jansson zlib sqlite3 libmicrohttpd libcap-ng libsystemd; do
 		pkg-config --exists "$library" 2>/dev/null || lacking="$lacking $library(headers)"
 	done
 	[ -z "$lacking" ] || fail "missing:$lacking" "this script installs on Debian only; use the packages of your system"

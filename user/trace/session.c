@@ -13,6 +13,8 @@
 #include "trace/kernel.h"
 #include "trace/watchdog.h"
 
+#define CODE_TARGET_SHIFT 48   /* CODE_KEY() of bpf/maps.h */
+
 struct session {
 	struct leaksnoop_bpf *bpf;
 	struct ring_buffer *ring;
@@ -205,6 +207,18 @@ void session_free(struct session *session)
 	free(session);
 }
 
+/* Stacks seen before are sent anew. Two writers of the epoch can meet; either way it is another one. */
+static void next_epoch(struct session *s, uint32_t target)
+{
+	int states = bpf_map__fd(s->bpf->maps.target_states);
+	uint64_t epoch;
+
+	if (bpf_map_lookup_elem(states, &target, &epoch))
+		return;
+	epoch++;
+	bpf_map_update_elem(states, &target, &epoch, BPF_ANY);
+}
+
 int session_add(struct session *s, const struct target_cfg *cfg, uint32_t *ret_target, struct err *err)
 {
 	uint32_t target = 0;
@@ -231,6 +245,49 @@ int session_add(struct session *s, const struct target_cfg *cfg, uint32_t *ret_t
 	return 0;
 }
 
+/* Deletes what the kernel knows of the code objects of a target, so that they are sent again. */
+static void forget_codes(struct session *s, uint32_t target)
+{
+	int fd = bpf_map__fd(s->bpf->maps.codes_known);
+	uint64_t key, next;
+	bool more = !bpf_map_get_next_key(fd, NULL, &next);
+
+	while (more) {
+		key = next;
+		/* Before it is deleted, or the walk would begin anew. */
+		more = !bpf_map_get_next_key(fd, &key, &next);
+		if (key >> CODE_TARGET_SHIFT == target)
+			bpf_map_delete_elem(fd, &key);
+	}
+}
+
+/* When nobody is traced the filter before codes_known is empty again: it would fill up over weeks. */
+static void clear_filter(struct session *s)
+{
+	int fd = bpf_map__fd(s->bpf->maps.code_filter);
+	uint64_t zero = 0;
+
+	for (uint32_t i = 0; i < s->max_targets; i++)
+		if (s->used[i])
+			return;
+	for (uint32_t i = 0; i < bpf_map__max_entries(s->bpf->maps.code_filter); i++)
+		bpf_map_update_elem(fd, &i, &zero, BPF_ANY);
+}
+
+static void drop_block(void *ctx, uint32_t target, uint64_t addr, const struct nursery_slot *slot)
+{
+	(void)ctx, (void)target, (void)addr, (void)slot;
+}
+
+/* The index may be another process's next: nothing of this one may be taken for its. */
+static void forget_target(struct session *s, uint32_t target)
+{
+	session_take_nursery(s, target, drop_block, NULL);
+	forget_codes(s, target);
+	next_epoch(s, target);
+	clear_filter(s);
+}
+
 void session_remove(struct session *s, uint32_t target)
 {
 	struct target_cfg cfg, none = { 0 };
@@ -241,6 +298,18 @@ void session_remove(struct session *s, uint32_t target)
 	bpf_map_update_elem(fd, &target, &none, BPF_ANY);
 	bpf_map_delete_elem(bpf_map__fd(s->bpf->maps.pids), &cfg.tgid);
 	s->used[target] = false;
+	forget_target(s, target);
+}
+
+void session_mute_mappings(struct session *s, uint32_t target)
+{
+	int fd = bpf_map__fd(s->bpf->maps.targets);
+	struct target_cfg cfg;
+
+	if (bpf_map_lookup_elem(fd, &target, &cfg))
+		return;
+	cfg.no_mappings = 1;
+	bpf_map_update_elem(fd, &target, &cfg, BPF_ANY);
 }
 
 void session_forget_pid(struct session *s, pid_t pid)
@@ -367,17 +436,12 @@ void session_take_nursery(struct session *s, uint32_t target, session_block_fn f
 	}
 }
 
-/* As CODE_KEY() of bpf/maps.h. Two writers of the epoch can meet; either way it is another one. */
 void session_forget_code(struct session *s, uint32_t target, uint64_t addr)
 {
-	uint64_t key = (uint64_t)target << 48 | addr, epoch;
-	int states = bpf_map__fd(s->bpf->maps.target_states);
+	uint64_t key = (uint64_t)target << CODE_TARGET_SHIFT | addr;
 
 	bpf_map_delete_elem(bpf_map__fd(s->bpf->maps.codes_known), &key);
-	if (bpf_map_lookup_elem(states, &target, &epoch))
-		return;
-	epoch++;
-	bpf_map_update_elem(states, &target, &epoch, BPF_ANY);
+	next_epoch(s, target);
 }
 
 #define STACKS_BATCH 1024

@@ -52,6 +52,8 @@ int session_trace_mappings(struct session *session, bool faults, struct err *err
 
 /* Stops it again: what happens from now on is not told. */
 void session_ignore_mappings(struct session *session);
+/* The same for one target, for good. */
+void session_mute_mappings(struct session *session, uint32_t target);
 
 /* Waits at most timeout_ms for records and delivers them. Returns the number delivered or a negative errno (-EINTR on a signal). */
 int session_poll(struct session *session, int timeout_ms);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* From the tables of a running attach to a struct report: what is known, and a note on everything that limits it. */
+/* From the tables of an attachment to a struct report: what is known, and a note on everything that limits it. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "base/fmt.h"
 #include "base/strbuf.h"
-#include "cmd/attach.h"
+#include "cmd/attachment_impl.h"
 #include "diagnose/estimates.h"
 #include "diagnose/findings.h"
 #include "diagnose/verdict.h"
@@ -48,28 +48,29 @@ static void note(struct notes *n, const char *fmt, ...)
 
 static void add_nursery(void *ctx, uint32_t target, uint64_t addr, const struct nursery_slot *slot)
 {
-	struct attach *a = ctx;
+	struct attachment *a = ctx;
 
-	pipeline_add_nursery(a->pipeline, a->growth, target, addr, slot);
+	if (target == tracee_target(a->tracee))
+		pipeline_add_nursery(a->pipeline, a->growth, target, addr, slot);
 }
 
 static int resident(void *ctx, uint64_t start, uint64_t end, uint64_t *ret_bytes)
 {
-	const struct attach *a = ctx;
+	const struct attachment *a = ctx;
 
 	return pagemap_count(a->pagemap, start, end, ret_bytes);
 }
 
 static int pool_alive(void *ctx, uint64_t addr, uint32_t size_class)
 {
-	const struct attach *a = ctx;
+	const struct attachment *a = ctx;
 
 	return obmalloc_pool_alive(tracee_python(a->tracee), RADDR(addr), size_class);
 }
 
 /* What sampled mode finds out beyond what is alive. */
 struct diagnosis {
-	const struct attach *a;
+	const struct attachment *a;
 	struct estimates_piece *pieces;
 	size_t n_pieces, cap_pieces;
 	struct estimates_allocs *allocs;
@@ -123,7 +124,7 @@ static void take_stack(void *ctx, uint64_t id, uint64_t blocks)
 }
 
 /* What one thing seen in a window stands for, on average. */
-static double mean_weight(const struct attach *a)
+static double mean_weight(const struct attachment *a)
 {
 	double hits = 0, weighted = 0;
 
@@ -137,7 +138,7 @@ static double mean_weight(const struct attach *a)
 }
 
 /* What the windows cost, of the time since the attach. */
-static double overhead(const struct attach *a, double seconds)
+static double overhead(const struct attachment *a, double seconds)
 {
 	double spent = 0;
 
@@ -148,7 +149,7 @@ static double overhead(const struct attach *a, double seconds)
 
 static int note_arena(void *ctx, raddr_t addr, uint64_t size)
 {
-	struct attach *a = ctx;
+	struct attachment *a = ctx;
 
 	pipeline_add_arena(a->pipeline, tracee_target(a->tracee), addr.v, size);
 	return 0;
@@ -156,19 +157,19 @@ static int note_arena(void *ctx, raddr_t addr, uint64_t size)
 
 static void read_dicts(void *ctx, uint32_t target, const uint64_t *blocks, size_t count, uint64_t (*ret_keys)[OWNERS_KEYS])
 {
-	const struct attach *a = ctx;
+	const struct attachment *a = ctx;
 
 	(void)target;
 	dict_keys_read(tracee_python(a->tracee), blocks, count, ret_keys);
 }
 
 /* What is not seen for a while, while the program has another reference tracer, leaves holes: then nothing is first-hand for sure. */
-static bool objects_are_seen(const struct attach *a)
+static bool objects_are_seen(const struct attachment *a)
 {
 	return tracee_objects(a->tracee) == OBJECTS_SEEN;
 }
 
-static int profile(struct attach *a, uint64_t now_ns, struct diagnosis *d)
+static int profile(struct attachment *a, uint64_t now_ns, struct diagnosis *d)
 {
 	struct mappings_witness witness = { .ctx = a, .resident = resident, .pool_alive = pool_alive };
 
@@ -183,7 +184,7 @@ static int profile(struct attach *a, uint64_t now_ns, struct diagnosis *d)
 		pipeline_add_survivors(a->pipeline, a->growth, tracee_target(a->tracee));
 	} else {
 		pipeline_add_ledger(a->pipeline, a->growth);
-		session_nursery(a->session, add_nursery, a);
+		session_nursery(tracer_session(a->tracer), add_nursery, a);
 		pipeline_add_owned(a->pipeline, a->growth, a->gone ? NULL : read_dicts, a);
 	}
 	/* In sampled mode no probe stands at the arena functions: the arenas' mappings are told apart by the allocator's own list. */
@@ -193,7 +194,7 @@ static int profile(struct attach *a, uint64_t now_ns, struct diagnosis *d)
 	return growth_end(a->growth);
 }
 
-static int diagnose(struct attach *a, uint64_t now_ns, struct diagnosis *d)
+static int diagnose(struct attachment *a, uint64_t now_ns, struct diagnosis *d)
 {
 	struct sampling *sampling = pipeline_sampling(a->pipeline, tracee_target(a->tracee));
 	struct estimates_input in = {
@@ -210,7 +211,7 @@ static int diagnose(struct attach *a, uint64_t now_ns, struct diagnosis *d)
 	int r;
 
 	d->a = a;
-	session_stacks(a->session, take_stack, d);
+	session_stacks(tracer_session(a->tracer), take_stack, d);
 	in.allocs = d->allocs;
 	in.n_allocs = d->n_allocs;
 	in.allocs_weight = mean_weight(a);
@@ -219,7 +220,7 @@ static int diagnose(struct attach *a, uint64_t now_ns, struct diagnosis *d)
 }
 
 /* "app.py:41", for the verdict's sentence. */
-static void name_of(const struct attach *a, const struct growth_group *g, char *buf, size_t size)
+static void name_of(const struct attachment *a, const struct growth_group *g, char *buf, size_t size)
 {
 	const struct stacks *stacks = pipeline_stacks(a->pipeline);
 	const struct stack *stack = stacks_get(stacks, g->stack);
@@ -229,7 +230,7 @@ static void name_of(const struct attach *a, const struct growth_group *g, char *
 	snprintf(buf, size, "%s:%d", slash ? slash + 1 : file, f && f->line > 0 ? f->line : 0);
 }
 
-static void judge(const struct attach *a, double seconds, struct diagnosis *d)
+static void judge(const struct attachment *a, double seconds, struct diagnosis *d)
 {
 	struct evidence e = { .seconds = seconds, .process_age = NAN, .growth = estimates_total(d->estimates) };
 	const struct estimate *top;
@@ -259,7 +260,7 @@ static void judge(const struct attach *a, double seconds, struct diagnosis *d)
 }
 
 /* What sampling had to do without. */
-static void note_sampling(const struct attach *a, struct notes *n)
+static void note_sampling(const struct attachment *a, struct notes *n)
 {
 	const struct sampling *sampling = pipeline_sampling(a->pipeline, tracee_target(a->tracee));
 	uint64_t evicted = survivors_evicted(sampling_survivors(sampling)), failed = 0;
@@ -273,7 +274,7 @@ static void note_sampling(const struct attach *a, struct notes *n)
 		     fmt_count(failed).s);
 }
 
-static void note_allocator(const struct attach *a, struct notes *n)
+static void note_allocator(const struct attachment *a, struct notes *n)
 {
 	const struct slots *slots = tracee_slots(a->tracee);
 
@@ -285,7 +286,7 @@ static void note_allocator(const struct attach *a, struct notes *n)
 		     fmt_size(tracee_sees_pools(a->tracee) ? obmalloc_pool_size(tracee_python(a->tracee)) : 4096).s);
 	if (a->fell_back_s > 0)
 		note(n, "exact mode made the process some %.0f %% slower, over the budget of %s %%: sampled since %s after the attach",
-		     100 * a->exact_cost, fmt_ratio(100 * attach_budget(a)).s, fmt_duration(a->fell_back_s).s);
+		     100 * a->exact_cost, fmt_ratio(100 * a->options.budget).s, fmt_duration(a->fell_back_s).s);
 	if (a->mappings_dropped > 0)
 		note(n, "mmap and brk are not followed any more: %s calls of them a second cost more than the budget allows",
 		     fmt_count((uint64_t)a->mappings_dropped).s);
@@ -303,7 +304,7 @@ static void note_allocator(const struct attach *a, struct notes *n)
 }
 
 /* From 3.13 objects are seen at first hand; if not, free lists hide who made them. */
-static void note_objects(const struct attach *a, struct notes *n)
+static void note_objects(const struct attachment *a, struct notes *n)
 {
 	static const char *const why[] = {
 		[OBJECTS_TAKEN] = "another reference tracer is installed",
@@ -317,7 +318,7 @@ static void note_objects(const struct attach *a, struct notes *n)
 }
 
 /* Prefork: a parent that only waits, and children that run the same program. */
-static void note_children(const struct attach *a, double seconds, struct notes *n)
+static void note_children(const struct attachment *a, double seconds, struct notes *n)
 {
 	_cleanup_(freep) pid_t *children = NULL;
 	struct strbuf names = STRBUF_INIT;
@@ -341,7 +342,7 @@ static void note_children(const struct attach *a, double seconds, struct notes *
 	strbuf_free(&names);
 }
 
-static void note_end(const struct attach *a, struct notes *n)
+static void note_end(const struct attachment *a, struct notes *n)
 {
 	int code = 0;
 
@@ -362,7 +363,7 @@ static void note_end(const struct attach *a, struct notes *n)
 	}
 }
 
-static void fill_coverage(struct attach *a, struct report *r, struct report_loss *losses, struct notes *notes)
+static void fill_coverage(struct attachment *a, struct report *r, struct report_loss *losses, struct notes *notes)
 {
 	a->coverage.replaced = ledger_replaced(pipeline_ledger(a->pipeline));
 	if (coverage_missed(&a->coverage) == UINT64_MAX && a->mode == TRACE_EXACT)
@@ -389,7 +390,7 @@ static void fill_coverage(struct attach *a, struct report *r, struct report_loss
 	r->coverage.n_losses = STAT_COUNT - STAT_LOST_FIRST;
 }
 
-int attach_report(struct attach *a, bool last)
+int attachment_report(struct attachment *a, bool last, attachment_report_fn fn, void *ctx)
 {
 	static const char *const groups[] = { "line", "file", "traceback" }, *const modes[] = { "sampled", "exact", "passive" };
 	_cleanup_(findings_freep) struct findings *findings = NULL;
@@ -406,15 +407,16 @@ int attach_report(struct attach *a, bool last)
 		.mode = modes[a->mode],
 		.armed_seconds = tracee_armed_seconds(a->tracee),
 		.overhead_ratio = NAN,
-		.group_by = groups[a->opts->group_by],
+		.group_by = groups[a->options.growth.group_by],
 	};
 	int error;
 
+	attachment_read_coverage(a);
 	error = profile(a, now_ns, &d);
 	if (!error && a->history)
 		error = diagnose(a, now_ns, &d);
 	if (!error)
-		error = findings_new(a->growth, pipeline_stacks(a->pipeline), a->source, (size_t)a->opts->top, seconds, now_ns,
+		error = findings_new(a->growth, pipeline_stacks(a->pipeline), a->source, (size_t)a->options.top, seconds, now_ns,
 				     a->mode == TRACE_EXACT, d.estimates, &findings);
 	if (error)
 		return error;
@@ -422,7 +424,7 @@ int attach_report(struct attach *a, bool last)
 	findings_more(findings, &r.n_findings_more, &r.more_bytes);
 	r.more_bytes += growth_filtered_bytes(a->growth);
 	fill_coverage(a, &r, losses, &notes);
-	attach_memory_report(a, last, seconds, &memory);
+	attachment_memory_report(a, last, seconds, &memory);
 	r.memory = &memory;
 	if (a->history) {
 		r.overhead_ratio = overhead(a, seconds);
@@ -434,5 +436,5 @@ int attach_report(struct attach *a, bool last)
 	note_children(a, seconds, &notes);
 	note_end(a, &notes);
 	r.coverage.notes = (const char *const *)notes.text;
-	return report_write(report_writer_find(a->opts->format ? "json" : "text"), &r, &a->style, a->out);
+	return fn(ctx, &r);
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "cmd/attach.h"
+#include "cmd/attachment_impl.h"
 #include "trace/trap.h"
 
 #define SECOND_NS 1000000000ull
@@ -26,10 +26,10 @@
 #define LARGE_SEEN 0.8
 #define LARGE_BASE 1e9
 
-int attach_sample_begin(struct attach *a)
+int attachment_sample_begin(struct attachment *a)
 {
 	struct sampling *sampling;
-	int r = sampling_new(tracee_python(a->tracee), SAMPLING_SURVIVORS_DEFAULT, &sampling);
+	int r = sampling_new(tracee_python(a->tracee), a->options.survivors, &sampling);
 
 	if (r)
 		return r;
@@ -43,13 +43,13 @@ int attach_sample_begin(struct attach *a)
 
 static void window_closed(void *ctx, const struct window_record *record)
 {
-	struct attach *a = ctx;
+	struct attachment *a = ctx;
 	uint32_t target = tracee_target(a->tracee);
 	struct sampling *sampling = pipeline_sampling(a->pipeline, target);
-	int r = session_drain(a->session);
+	int r = tracer_drain(a->tracer);
 
 	if (r >= 0 && sampling)
-		r = sampling_on_window(sampling, a->session, target, pipeline_stacks(a->pipeline), record);
+		r = sampling_on_window(sampling, tracer_session(a->tracer), target, pipeline_stacks(a->pipeline), record);
 	if (r < 0 && r != -ESRCH)
 		a->error = r;
 	a->windows++;
@@ -59,29 +59,27 @@ static void window_closed(void *ctx, const struct window_record *record)
  * The calls of mmap and brk are followed always, not in windows alone. A target that makes very many would be slowed down by that: then it is
  * given up, and the report says so.
  */
-static void watch_mappings(struct attach *a, uint64_t now_ns)
+static void watch_mappings(struct attachment *a, uint64_t now_ns)
 {
 	struct target_stats stats;
 	double rate, allowed;
 
 	if (a->no_mappings || a->mappings_dropped > 0 || now_ns < a->mappings_ns + MAPPINGS_LOOK_NS ||
-	    session_stats(a->session, tracee_target(a->tracee), &stats))
+	    session_stats(tracer_session(a->tracer), tracee_target(a->tracee), &stats))
 		return;
 	rate = (double)(stats.n[STAT_MAPPINGS] - a->mappings_seen) * 1e9 / (double)(now_ns - a->mappings_ns);
-	allowed = MAPPINGS_SHARE * attach_budget(a) * windows_load(tracee_windows(a->tracee)) * 1e9 / MAPPING_NS;
+	allowed = MAPPINGS_SHARE * a->options.budget * windows_load(tracee_windows(a->tracee)) * 1e9 / MAPPING_NS;
 	if (a->mappings_ns)
 		a->looks_over = rate > MAPPINGS_FAR * allowed ? a->looks_over + 1 : 0;
 	a->mappings_seen = stats.n[STAT_MAPPINGS];
 	a->mappings_ns = now_ns;
 	if (a->looks_over < MAPPINGS_LOOKS)
 		return;
-	session_ignore_mappings(a->session);
-	session_drain(a->session);
-	pipeline_drop_mappings(a->pipeline, tracee_target(a->tracee));
+	attachment_ignore_mappings(a);
 	a->mappings_dropped = rate;
 }
 
-int attach_sample_step(struct attach *a)
+int attachment_sample_step(struct attachment *a)
 {
 	uint64_t now_ns = clock_mono_ns(&clock_real);
 	struct sampling *sampling = pipeline_sampling(a->pipeline, tracee_target(a->tracee));
@@ -103,13 +101,13 @@ int attach_sample_step(struct attach *a)
 /* ---- exact mode ---- */
 
 /* Overhead against what the target did for itself, since the look before; below zero: too early to tell. */
-static double exact_cost(struct attach *a, uint64_t now_ns)
+static double exact_cost(struct attachment *a, uint64_t now_ns)
 {
 	struct target_stats stats;
 	uint64_t hits, cpu_ns;
 	double overhead, own, cost = -1;
 
-	if (session_stats(a->session, tracee_target(a->tracee), &stats) || proc_cpu_read(a->pid, &cpu_ns))
+	if (session_stats(tracer_session(a->tracer), tracee_target(a->tracee), &stats) || proc_cpu_read(a->pid, &cpu_ns))
 		return -1;
 	hits = stats.n[STAT_ALLOCS] + stats.n[STAT_FREES] + stats.n[STAT_REALLOCS] + stats.n[STAT_CREATED] + stats.n[STAT_DESTROYED];
 	if (a->budget_ns) {
@@ -125,26 +123,26 @@ static double exact_cost(struct attach *a, uint64_t now_ns)
 	return cost;
 }
 
-static int fall_back(struct attach *a, double cost, uint64_t now_ns)
+static int fall_back(struct attachment *a, double cost, uint64_t now_ns)
 {
 	struct err err = { 0 };
 	int r;
 
 	tracee_disarm(a->tracee);
-	session_drain(a->session);
+	tracer_drain(a->tracer);
 	a->exact_cost = cost;
 	a->fell_back_s = (double)(now_ns - a->start_ns) / 1e9;
-	r = tracee_restart(a->tracee, TRACE_SAMPLED, a->session, &err);
+	r = attachment_restart(a, TRACE_SAMPLED, &err);
 	if (r)
 		return r;
 	a->mode = TRACE_SAMPLED;
 	a->start_ns = clock_mono_ns(&clock_real);
-	r = attach_sample_begin(a);
-	coverage_begin(&a->coverage, tracee_python(a->tracee), a->session, tracee_target(a->tracee));
+	r = attachment_sample_begin(a);
+	coverage_begin(&a->coverage, tracee_python(a->tracee), tracer_session(a->tracer), tracee_target(a->tracee));
 	return r;
 }
 
-int attach_obey_budget(struct attach *a)
+int attachment_obey_budget(struct attachment *a)
 {
 	uint64_t now_ns = clock_mono_ns(&clock_real);
 	double cost;
@@ -152,8 +150,8 @@ int attach_obey_budget(struct attach *a)
 	if (now_ns < a->budget_ns + SECOND_NS / 2)
 		return 0;
 	if (!a->budget_ns)
-		a->trap_ns = trap_measure(a->session);
+		a->trap_ns = trap_measure(tracer_session(a->tracer));
 	cost = exact_cost(a, now_ns);
-	a->looks_over = cost > attach_budget(a) ? a->looks_over + 1 : 0;
+	a->looks_over = cost > a->options.budget ? a->looks_over + 1 : 0;
 	return a->looks_over < LOOKS_OVER ? 0 : fall_back(a, cost, now_ns);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Balance sheets of an attach: one before anything is armed, then now and then, one for each report. What a sheet costs decides how
+ * Balance sheets of an attachment: one before anything is armed, then now and then, one for each report. What a sheet costs decides how
  * often it is drawn: 800 MB in a million malloc chunks take a third of a second of a core, 1 GB in pymalloc half of that.
  * Limits: while a sheet is drawn the ring is not drained, so in exact mode only cheap ones are drawn while slots are armed.
  */
@@ -8,7 +8,7 @@
 #include <math.h>
 
 #include "base/clock.h"
-#include "cmd/attach.h"
+#include "cmd/attachment_impl.h"
 
 #define SECOND_NS 1000000000ull
 /* A sheet of t seconds is drawn every 200 t at most: half a per cent of a core. */
@@ -19,7 +19,7 @@
 /* A report asks for a fresh one, unless the last is this young, or so dear that it has not been earned. */
 #define FRESH_NS (SECOND_NS / 2)
 
-static int draw(struct attach *a, uint64_t now_ns)
+static int draw(struct attachment *a, uint64_t now_ns)
 {
 	struct balance balance;
 	uint64_t began_ns = clock_mono_ns(&clock_real), took_ns;
@@ -37,7 +37,7 @@ static int draw(struct attach *a, uint64_t now_ns)
 	return 0;
 }
 
-int attach_memory_begin(struct attach *a)
+int attachment_memory_begin(struct attachment *a)
 {
 	int r = balancer_new(tracee_python(a->tracee), &a->balancer);
 
@@ -49,7 +49,7 @@ int attach_memory_begin(struct attach *a)
 	return r == -ENOMEM || r == -ESRCH ? r : 0;
 }
 
-int attach_memory_step(struct attach *a)
+int attachment_memory_step(struct attachment *a)
 {
 	uint64_t now_ns = clock_mono_ns(&clock_real);
 	int r;
@@ -60,7 +60,7 @@ int attach_memory_step(struct attach *a)
 	return r == -ENOMEM || r == -ESRCH ? r : 0;
 }
 
-void attach_memory_report(struct attach *a, bool last, double seconds, struct report_memory *ret_memory)
+void attachment_memory_report(struct attachment *a, bool last, double seconds, struct report_memory *ret_memory)
 {
 	uint64_t now_ns = clock_mono_ns(&clock_real);
 	bool due = last || now_ns >= a->balance_due_ns || a->balance_seconds < ARMED_MAX_SECONDS;
