@@ -2,6 +2,7 @@
 /* What /proc says of a process. Every function returns 0 or a negative errno; -ESRCH when the process is gone. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -42,6 +43,8 @@ int proc_children(pid_t pid, pid_t **ret_pids, size_t *ret_count);
 int proc_container(pid_t pid, char **ret_name);
 /* The part of it that reads /proc/PID/cgroup. -ENOENT when no container is named there, -EINVAL for no text. */
 int proc_container_parse(const char *text, size_t len, char **ret_name);
+/* Do the two run the same program since the same exec: one forked the other, or a third both? Needs the right to trace them. */
+int proc_same_program(pid_t pid, pid_t other, bool *ret_same);
 /* The real uid of the process. */
 int proc_uid(pid_t pid, uid_t *ret_uid);
 

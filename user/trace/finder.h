@@ -27,6 +27,9 @@ struct finder_options {
 	const char *const *cgroups;        /* the process lives at or below that cgroup; a path below the cgroup mount, or with it */
 	const uid_t *uids;
 	size_t n_uids;
+	/* 0: as they should be. For tests */
+	uint32_t ring_bytes;               /* of the notices' ring: a power of two, at least a page */
+	uint32_t young_max;                /* processes that have not settled yet, at once */
 };
 
 struct found {
