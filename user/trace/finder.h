@@ -53,7 +53,7 @@ struct finder_totals {
 	uint64_t starts;                   /* execs and forks noticed */
 	uint64_t looked_at;                /* processes whose images were looked at */
 	uint64_t missed;                   /* notices lost */
-	uint64_t turned_away;
+	uint64_t turned_away;              /* Pythons for which there was no room, and processes that we may not look into */
 };
 
 struct finder;

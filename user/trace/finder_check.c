@@ -88,6 +88,13 @@ static bool is_forked(struct finder *f, pid_t pid, pid_t ppid)
 	return map64_get(f->known, (uint64_t)ppid) || finder_look_at(f->look, ppid, &image) == 0;
 }
 
+/* In a listing those are met again that were counted before. */
+static void turn_away(struct finder *f, uint64_t start_ticks)
+{
+	if (!f->list || start_ticks >= f->listed_ticks)
+		f->turned_away++;
+}
+
 /* Whether it is told of, or kept untold, or neither. */
 static bool has_room(struct finder *f, const struct found *found, bool passes)
 {
@@ -95,9 +102,7 @@ static bool has_room(struct finder *f, const struct found *found, bool passes)
 		return map64_count(f->known) - f->n_told < f->max;
 	if (f->n_told < f->max)
 		return true;
-	/* In a listing those are met again that were counted before. */
-	if (!f->list || found->id.start_ticks >= f->listed_ticks)
-		f->turned_away++;
+	turn_away(f, found->id.start_ticks);
 	return false;
 }
 
@@ -173,16 +178,35 @@ static void found_python(struct finder *f, const struct proc_stat *stat, const s
 		f->events.found(f->events.ctx, &found);
 }
 
-void finder_check(struct finder *f, pid_t pid, uint64_t since_ns)
+static void look(struct finder *f, const struct proc_stat *stat, uint64_t since_ns)
 {
 	_cleanup_(image_freep) struct image *image = NULL;
+
+	f->looked_at++;
+	switch (finder_look_at(f->look, stat->pid, &image)) {
+	case 0:
+		found_python(f, stat, image, since_ns);
+		break;
+	case -EACCES:
+	case -EPERM:
+		turn_away(f, stat->start_ticks);
+		break;
+	case -ENOMEM:
+	case -EMFILE:
+	case -ENFILE:
+		count_missed(f);
+		break;
+	default:
+		break;
+	}
+}
+
+void finder_check(struct finder *f, pid_t pid, uint64_t since_ns)
+{
 	struct proc_stat stat;
 
-	if (proc_stat_read(pid, &stat) == 0 && !finder_is_gone(&stat) && !still_known(f, &stat, since_ns) && finder_filter_pid(f->filter, pid)) {
-		f->looked_at++;
-		if (finder_look_at(f->look, pid, &image) == 0)
-			found_python(f, &stat, image, since_ns);
-	}
+	if (proc_stat_read(pid, &stat) == 0 && !finder_is_gone(&stat) && !still_known(f, &stat, since_ns) && finder_filter_pid(f->filter, pid))
+		look(f, &stat, since_ns);
 	if (!map64_get(f->known, (uint64_t)pid))
 		take_young(f, pid, since_ns);
 }
