@@ -16,14 +16,18 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "bpf/finder.h"
+#include "finder.skel.h"
 #include "trace/finder_impl.h"
 #include "trace/libbpf.h"
 
 #define INITIAL_PID_NAMESPACE 0xEFFFFFFCu   /* PROC_PID_INIT_INO, include/linux/proc_ns.h */
-#define MAPPING_PAGES 16u                   /* of each processor: some 400 records */
+#define MAPPING_BYTES (8u << 20)            /* of all processors together */
+#define MAPPING_PAGES_MIN 8u                /* of each: some 250 records */
+#define MAPPING_PAGES_MAX 64u
 #define YOUNG_MAX 16384u
 #define RING_BYTES 65536u
 #define BATCH 1024u
@@ -107,6 +111,17 @@ static int watch_fd(struct finder *f, int fd)
 	return epoll_ctl(f->epoll, EPOLL_CTL_ADD, fd, &event) ? -errno : 0;
 }
 
+/* A power of two. */
+static uint32_t mapping_pages(void)
+{
+	uint32_t pages = MAPPING_PAGES_MAX;
+	int cpus = libbpf_num_possible_cpus();
+
+	while (pages > MAPPING_PAGES_MIN && cpus > 0 && pages * (uint64_t)sysconf(_SC_PAGESIZE) * (uint64_t)cpus > MAPPING_BYTES)
+		pages /= 2;
+	return pages;
+}
+
 static int open_rings(struct finder *f, struct err *err)
 {
 	int r;
@@ -114,7 +129,7 @@ static int open_rings(struct finder *f, struct err *err)
 	f->ring = ring_buffer__new(bpf_map__fd(f->bpf->maps.notices), on_notice, f, NULL);
 	if (!f->ring)
 		return err_set(err, -errno, "cannot map the BPF ring: %s", strerror(errno));
-	r = finder_mappings_new(bpf_map__fd(f->bpf->maps.mappings), MAPPING_PAGES, !f->settle_ns, on_mapped, f, &f->mappings);
+	r = finder_mappings_new(bpf_map__fd(f->bpf->maps.mappings), mapping_pages(), !f->settle_ns, on_mapped, f, &f->mappings);
 	if (r) {
 		err_set(err, r, "cannot follow executable mappings: %s", strerror(-r));
 		err_hint(err, "perf_event_open() must be allowed: CAP_PERFMON, and CAP_IPC_LOCK for its buffers");

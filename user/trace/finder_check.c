@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "target/proc.h"
+#include "finder.skel.h"
 #include "trace/finder_impl.h"
 
 uint64_t finder_tick_ns(void)

@@ -3,7 +3,6 @@
 #pragma once
 
 #include "base/map64.h"
-#include "finder.skel.h"
 #include "target/proc.h"
 #include "trace/finder.h"
 #include "trace/finder_filter.h"
@@ -23,6 +22,8 @@ struct finder_young {
 	uint32_t pid;
 	uint64_t since_ns;
 };
+
+struct finder_bpf;
 
 struct finder {
 	struct finder_events events;

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "finder.skel.h"
 #include "trace/finder_impl.h"
 
 #define PAUSE_FACTOR 100u
