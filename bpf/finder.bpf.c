@@ -53,7 +53,7 @@ static __always_inline void miss(void)
 	__sync_fetch_and_add(&missed, 1);
 }
 
-static __always_inline void send(__u32 kind, __u32 pid, struct task_struct *task, __u32 code, __u32 oom)
+static __always_inline void send(__u32 kind, __u32 pid, struct task_struct *task, __u64 since, __u32 code, __u32 oom)
 {
 	struct finder_notice *n = bpf_ringbuf_reserve(&notices, sizeof(*n), 0);
 
@@ -64,20 +64,19 @@ static __always_inline void send(__u32 kind, __u32 pid, struct task_struct *task
 	n->kind = kind;
 	n->pid = pid;
 	n->start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	n->since_ns = since;
 	n->code = code;
 	n->oom = oom;
 	bpf_ringbuf_submit(n, BPF_RB_FORCE_WAKEUP);
 }
 
-static __always_inline void add_young(__u32 pid, struct task_struct *task)
+static __always_inline void add_young(__u32 pid, struct task_struct *task, __u64 since)
 {
-	__u64 now = bpf_ktime_get_ns();
-
-	if (bpf_map_update_elem(&young, &pid, &now, BPF_ANY))
+	if (bpf_map_update_elem(&young, &pid, &since, BPF_ANY))
 		miss();
 	__sync_fetch_and_add(&starts, 1);
 	if (wake_on_start)
-		send(FINDER_STARTED, pid, task, 0, 0);
+		send(FINDER_STARTED, pid, task, since, 0, 0);
 }
 
 SEC("raw_tp/sched_process_exec")
@@ -85,11 +84,12 @@ int finder_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx->args[0];
 	__u32 pid = BPF_CORE_READ(task, tgid);
+	__u64 since = bpf_ktime_get_ns();
 
-	/* Young before it is unknown: it must be in one of the two, or a fork of it would pass unseen. */
-	add_young(pid, task);
+	/* Young last: once it is, user space may make it known again. Nothing can fork meanwhile: this is its only thread. */
 	if (!bpf_map_delete_elem(&known, &pid))
-		send(FINDER_EXECED, pid, task, 0, 0);
+		send(FINDER_EXECED, pid, task, since, 0, 0);
+	add_young(pid, task, since);
 	return 0;
 }
 
@@ -105,7 +105,7 @@ int finder_fork(struct bpf_raw_tracepoint_args *ctx)
 	/* vfork and posix_spawn: an exec follows, or nothing. */
 	if (BPF_CORE_READ(parent, mm) == BPF_CORE_READ(child, mm))
 		return 0;
-	add_young(child_pid, child);
+	add_young(child_pid, child, bpf_ktime_get_ns());
 	return 0;
 }
 
@@ -129,7 +129,7 @@ int finder_exit(struct bpf_raw_tracepoint_args *ctx)
 	bpf_map_delete_elem(&young, &pid);
 	/* Two threads that end together may both be the last one here: who deletes, tells. oom_mm: since Linux 4.9, of victims only. */
 	if (!bpf_map_delete_elem(&known, &pid))
-		send(FINDER_EXITED, pid, task, exit_code(task), BPF_CORE_READ(task, signal, oom_mm) != NULL);
+		send(FINDER_EXITED, pid, task, 0, exit_code(task), BPF_CORE_READ(task, signal, oom_mm) != NULL);
 	return 0;
 }
 

@@ -219,10 +219,7 @@ static size_t ended_untold(void)
 		const struct noted *noted = &finding.event[i];
 		struct proc_stat stat;
 
-		if (!noted->lost && (proc_stat_read(noted->found.id.pid, &stat) < 0 || stat.start_ticks != noted->found.id.start_ticks)) {
-			print_message("%d (%s) ended untold\n", (int)noted->found.id.pid, noted->found.comm);
-			n++;
-		}
+		n += !noted->lost && (proc_stat_read(noted->found.id.pid, &stat) < 0 || stat.start_ticks != noted->found.id.start_ticks);
 	}
 	return n;
 }

@@ -12,6 +12,7 @@ struct proc_stat {
 	char state;            /* R S D T Z X ... as in proc(5) */
 	uint64_t start_ticks;  /* field 22: start after boot, in clock ticks; with the pid it names a process for good */
 	uint32_t num_threads;
+	bool exiting;          /* the first thread has begun to end, and its memory may be gone; the state says so only later */
 	char comm[64];
 };
 

@@ -72,7 +72,8 @@ static int on_notice(void *ctx, void *data, size_t size)
 	/* Of one that was made known and not believed in, or of another process of that PID. */
 	if (!known || known->start_ticks != n->start_ns / finder_tick_ns())
 		return 0;
-	if (n->kind == FINDER_EXECED)
+	/* It may have been found again already, before its notice was read. */
+	if (n->kind == FINDER_EXECED && n->since_ns > known->since_ns)
 		finder_lose(f, (pid_t)n->pid, PROCESS_EXECED, 0);
 	else if (n->kind == FINDER_EXITED)
 		on_exit_notice(f, n);

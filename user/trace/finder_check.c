@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "target/proc.h"
 #include "finder.skel.h"
+#include "target/proc.h"
 #include "trace/finder_impl.h"
 
 uint64_t finder_tick_ns(void)
@@ -75,7 +75,7 @@ void finder_lose(struct finder *f, pid_t pid, enum process_end end, int code)
 
 bool finder_is_gone(const struct proc_stat *stat)
 {
-	return (stat->state == 'Z' || stat->state == 'X') && stat->num_threads <= 1;
+	return stat->exiting && stat->num_threads <= 1;
 }
 
 /* Is the parent a Python, and of the same exec? Whether it is known does not matter: it may have been turned away. */
@@ -107,7 +107,10 @@ static bool has_room(struct finder *f, const struct found *found, bool passes)
 	return false;
 }
 
-/* Makes it known to the kernel and to us, unless it has changed meanwhile. */
+/*
+ * Makes it known to the kernel and to us, unless it has changed meanwhile. The notice of an end is sent before the process is a zombie, but after it
+ * was marked as ending: one that is not marked now will be told of, since the kernel knows it.
+ */
 static bool make_known(struct finder *f, const struct found *found, bool told, uint64_t since_ns)
 {
 	uint32_t key = (uint32_t)found->id.pid;
@@ -119,7 +122,7 @@ static bool make_known(struct finder *f, const struct found *found, bool told, u
 		count_missed(f);
 		return false;
 	}
-	if (proc_stat_read(found->id.pid, &stat) < 0 || stat.start_ticks != found->id.start_ticks || finder_is_gone(&stat) ||
+	if (proc_stat_read(found->id.pid, &stat) < 0 || stat.start_ticks != found->id.start_ticks || stat.exiting ||
 	    !take_young(f, found->id.pid, since_ns)) {
 		kernel_forget(f, found->id.pid);
 		return false;
@@ -129,7 +132,7 @@ static bool make_known(struct finder *f, const struct found *found, bool told, u
 		kernel_forget(f, found->id.pid);
 		return false;
 	}
-	*known = (struct finder_known){ .start_ticks = found->id.start_ticks, .told = told };
+	*known = (struct finder_known){ .start_ticks = found->id.start_ticks, .since_ns = since_ns, .told = told };
 	f->n_told += told;
 	return true;
 }

@@ -14,6 +14,7 @@
 /* A Python that is known: value of the table, by PID. */
 struct finder_known {
 	uint64_t start_ticks;
+	uint64_t since_ns;     /* of its entry among the young ones; 0: it was there when all were listed */
 	bool told;             /* else it did not pass the filters, and is kept for its children's sake */
 };
 

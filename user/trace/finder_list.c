@@ -42,7 +42,12 @@ static bool is_alive(struct finder *f, pid_t pid, uint64_t start_ticks)
 
 	if (!is_young(f, pid))
 		bpf_map_update_elem(bpf_map__fd(f->bpf->maps.known), &key, &value, BPF_ANY);
-	return proc_stat_read(pid, &stat) == 0 && stat.start_ticks == start_ticks && !finder_is_gone(&stat);
+	if (proc_stat_read(pid, &stat) < 0 || stat.start_ticks != start_ticks || finder_is_gone(&stat))
+		return false;
+	/* Its threads are ending one by one: who knows whether the last of them saw that it is known? */
+	if (stat.exiting && stat.state != 'Z')
+		f->list_wanted = true;
+	return true;
 }
 
 static int lose_gone(struct finder *f)
