@@ -4,7 +4,7 @@
  *
  * Whatever was executed, or forked by something that may be a Python, is put among the young ones, and leaves them when it ends: a process
  * that does not live until user space looks costs two operations on a hash map, and nothing crosses. Notices are sent of known processes
- * only. Raw tracepoints, which need no tracefs. Each runs in the task that it is about. PIDs are those of the initial PID namespace.
+ * only. Raw tracepoints, which need no tracefs. PIDs are those of the initial PID namespace.
  */
 #include "../vmlinux/vmlinux.h"
 

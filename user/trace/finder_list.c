@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * All processes anew: at the start, and when notices were lost. First those that are known: whoever is gone ended unseen. Then the others, a
- * slice of some milliseconds at a time. After a listing there is none for a hundred times as long as it took, so that what makes notices get
- * lost for good, a storm of starts, costs a hundredth of a processor.
+ * slice of some milliseconds at a time. After a listing there is none for a hundred times the processor time it took, so that what makes
+ * notices get lost for good, a storm of starts, costs a hundredth of a processor.
  */
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -17,11 +17,11 @@
 #define PAUSE_MIN_NS 200000000ull
 #define PAUSE_MAX_NS 600000000000ull
 
-static uint64_t boottime_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_BOOTTIME, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }
 
@@ -85,7 +85,7 @@ int finder_list_begin(struct finder *f)
 /* One of the list: looked at, or left to settle. */
 static void visit(struct finder *f, pid_t pid, uint64_t now_ns)
 {
-	uint64_t age_ns, start_ns, now_boot = boottime_ns();
+	uint64_t age_ns, start_ns, now_boot = clock_ns(CLOCK_BOOTTIME);
 	struct proc_stat stat;
 
 	if (is_young(f, pid) || proc_stat_read(pid, &stat) < 0)
@@ -100,16 +100,16 @@ static void visit(struct finder *f, pid_t pid, uint64_t now_ns)
 
 void finder_list_go_on(struct finder *f, uint64_t now_ns, bool whole)
 {
-	uint64_t begin = clock_mono_ns(&clock_real), pause;
+	uint64_t begin = clock_mono_ns(&clock_real), cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID), pause;
 
 	while (f->list_at < f->list_count && (whole || clock_mono_ns(&clock_real) - begin < FINDER_SLICE_NS))
 		visit(f, f->list[f->list_at++], now_ns);
-	f->list_cost_ns += clock_mono_ns(&clock_real) - begin;
+	f->list_cost_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu;
 	if (f->list_at < f->list_count)
 		return;
 	free(f->list);
 	f->list = NULL;
-	f->listed_ticks = boottime_ns() / finder_tick_ns();
+	f->listed_ticks = clock_ns(CLOCK_BOOTTIME) / finder_tick_ns();
 	pause = f->list_cost_ns * PAUSE_FACTOR;
 	pause = pause < PAUSE_MIN_NS ? PAUSE_MIN_NS : pause > PAUSE_MAX_NS ? PAUSE_MAX_NS : pause;
 	f->list_after_ns = now_ns + pause;
