@@ -36,6 +36,9 @@ struct mm_struct;
 
 struct signal_struct {
 	atomic_t live;             /* threads not yet exiting: 0 when the last one is at sched_process_exit */
+	int group_exit_code;
+	unsigned int flags;
+	struct mm_struct *oom_mm;
 };
 
 struct thread_struct {
@@ -47,6 +50,8 @@ struct task_struct {
 	unsigned long nvcsw;
 	struct mm_struct *mm;
 	struct signal_struct *signal;
+	struct task_struct *group_leader;
+	u64 start_boottime;
 	struct thread_struct thread;
 };
 

@@ -18,6 +18,7 @@
 #include "target/procfile.h"
 
 #define STAT_MAX 4096
+#define PF_EXITING 4u   /* include/linux/sched.h */
 #define TEXT_MAX 65536
 #define ARGV_MAX 4096
 #define CMDLINE_MAX (1u << 20)
@@ -43,6 +44,7 @@ int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat)
 	char copy[STAT_MAX + 1];
 	struct proc_stat stat = { 0 };
 	const char *rest;
+	uint32_t flags;
 	char after;
 
 	if (len > STAT_MAX || (len && memchr(text, '\0', len)))
@@ -52,10 +54,11 @@ int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat)
 	rest = take_comm(copy, &stat);
 	if (!rest || sscanf(copy, "%d%c", &stat.pid, &after) != 2 || after != ' ')
 		return -EINVAL;
-	/* Fields 3 (state), 4 (ppid), 20 (num_threads), 22 (starttime); 5 to 19 and 21 are passed over. */
-	if (sscanf(rest, " %c %d %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %" SCNu32 " %*s %" SCNu64,
-		   &stat.state, &stat.ppid, &stat.num_threads, &stat.start_ticks) != 4)
+	/* Fields 3 (state), 4 (ppid), 9 (flags), 20 (num_threads), 22 (starttime); the others are passed over. */
+	if (sscanf(rest, " %c %d %*s %*s %*s %*s %" SCNu32 " %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %" SCNu32 " %*s %" SCNu64,
+		   &stat.state, &stat.ppid, &flags, &stat.num_threads, &stat.start_ticks) != 5)
 		return -EINVAL;
+	stat.exiting = flags & PF_EXITING;
 	*ret_stat = stat;
 	return 0;
 }

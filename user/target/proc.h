@@ -2,6 +2,7 @@
 /* What /proc says of a process. Every function returns 0 or a negative errno; -ESRCH when the process is gone. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -11,6 +12,7 @@ struct proc_stat {
 	char state;            /* R S D T Z X ... as in proc(5) */
 	uint64_t start_ticks;  /* field 22: start after boot, in clock ticks; with the pid it names a process for good */
 	uint32_t num_threads;
+	bool exiting;          /* the first thread has begun to end, and its memory may be gone; the state says so only later */
 	char comm[64];
 };
 
@@ -42,6 +44,8 @@ int proc_children(pid_t pid, pid_t **ret_pids, size_t *ret_count);
 int proc_container(pid_t pid, char **ret_name);
 /* The part of it that reads /proc/PID/cgroup. -ENOENT when no container is named there, -EINVAL for no text. */
 int proc_container_parse(const char *text, size_t len, char **ret_name);
+/* Do the two run the same program since the same exec: one forked the other, or a third both? Needs the right to trace them. */
+int proc_same_program(pid_t pid, pid_t other, bool *ret_same);
 /* The real uid of the process. */
 int proc_uid(pid_t pid, uid_t *ret_uid);
 

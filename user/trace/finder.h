@@ -27,6 +27,9 @@ struct finder_options {
 	const char *const *cgroups;        /* the process lives at or below that cgroup; a path below the cgroup mount, or with it */
 	const uid_t *uids;
 	size_t n_uids;
+	/* 0: as they should be. For tests */
+	uint32_t ring_bytes;               /* of the notices' ring: a power of two, at least a page */
+	uint32_t young_max;                /* processes that have not settled yet, at once */
 };
 
 struct found {
@@ -50,7 +53,7 @@ struct finder_totals {
 	uint64_t starts;                   /* execs and forks noticed */
 	uint64_t looked_at;                /* processes whose images were looked at */
 	uint64_t missed;                   /* notices lost */
-	uint64_t turned_away;
+	uint64_t turned_away;              /* Pythons for which there was no room, and processes that we may not look into */
 };
 
 struct finder;

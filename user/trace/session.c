@@ -11,6 +11,7 @@
 
 #include "leaksnoop.skel.h"
 #include "trace/kernel.h"
+#include "trace/libbpf.h"
 #include "trace/watchdog.h"
 
 #define CODE_TARGET_SHIFT 48   /* CODE_KEY() of bpf/maps.h */
@@ -32,17 +33,6 @@ struct session {
 	struct bpf_link *links[5];   /* of session_trace_mappings() */
 	size_t n_links;
 };
-
-/* libbpf's messages, kept for the error report: the last warning is the reason. */
-static char libbpf_said[512];
-
-__attribute__((format(printf, 2, 0)))
-static int libbpf_hear(enum libbpf_print_level level, const char *fmt, va_list ap)
-{
-	if (level == LIBBPF_WARN)
-		vsnprintf(libbpf_said, sizeof(libbpf_said), fmt, ap);
-	return 0;
-}
 
 static uint64_t ring_size(uint64_t bytes)
 {
@@ -99,9 +89,7 @@ static int session_load(struct session *s, const struct session_options *o, stru
 {
 	int r;
 
-	libbpf_said[0] = '\0';
-	libbpf_set_print(libbpf_hear);
-	libbpf_set_strict_mode(LIBBPF_STRICT_ALL);
+	libbpf_listen();
 	s->bpf = leaksnoop_bpf__open();
 	if (!s->bpf)
 		return err_set(err, -errno, "cannot open the BPF object: %s", strerror(errno));
@@ -111,16 +99,7 @@ static int session_load(struct session *s, const struct session_options *o, stru
 		r = leaksnoop_bpf__load(s->bpf);
 	if (!r)
 		r = leaksnoop_bpf__attach(s->bpf);
-	if (r == -EPERM) {
-		err_set(err, r, "no permission to load BPF programs");
-		err_hint(err, "run as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE)");
-		return r;
-	}
-	if (r) {
-		err_set(err, r, "cannot load the BPF programs: %s (%s)", strerror(-r), strtok(libbpf_said, "\n") ?: "no reason given");
-		err_hint(err, "leaksnoop needs Linux 5.17 or newer with BTF; 'leaksnoop doctor' says what is missing");
-	}
-	return r;
+	return r ? libbpf_explain(err, r) : 0;
 }
 
 static size_t nursery_bytes(const struct session *s)
