@@ -170,7 +170,7 @@ static int static_state(const struct python *python, struct obmalloc_state *ret_
 	struct obmalloc_vars vars;
 	int r;
 
-	if (!python->image)
+	if (!python->image && !python->static_vars)
 		return -ENOENT;
 	r = find_vars(python, &vars);
 	if (r == 0)

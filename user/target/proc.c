@@ -6,6 +6,7 @@
 #include "target/proc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -166,6 +167,33 @@ int proc_rss_read(pid_t pid, uint64_t *ret_bytes)
 	if (sscanf(text, "%*s %" SCNu64, &pages) != 1)
 		return -EINVAL;
 	*ret_bytes = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	return 0;
+}
+
+int proc_statm_open(pid_t pid)
+{
+	char path[40];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 ? fd : errno == ENOENT ? -ESRCH : -errno;
+}
+
+/* fs/proc/array.c, proc_pid_statm(): size, resident, and of that what is of files or shared memory. */
+int proc_statm_read(int fd, uint64_t *ret_rss_bytes, uint64_t *ret_anon_bytes)
+{
+	uint64_t resident, shared, page = (uint64_t)sysconf(_SC_PAGESIZE);
+	char text[128];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return n < 0 && errno != ENOENT ? -errno : -ESRCH;
+	text[n] = '\0';
+	if (sscanf(text, "%*s %" SCNu64 " %" SCNu64, &resident, &shared) != 2 || resident > UINT64_MAX / page)
+		return -EINVAL;
+	*ret_rss_bytes = resident * page;
+	*ret_anon_bytes = resident > shared ? (resident - shared) * page : 0;
 	return 0;
 }
 
