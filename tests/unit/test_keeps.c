@@ -56,7 +56,7 @@ static struct outcome watch(program_fn program, double seconds, double from, uin
 			suspicious += o.last > 0;
 			o.most = fmax(o.most, o.last);
 		}
-		t += (t < 60 || o.last > 0 ? 5 : keeps_record(keeps) >= MIB ? 3 : 10) * uniform(0.75, 1.25);
+		t += (t < 60 || o.last > 0 ? 4 : keeps_record(keeps) >= MIB ? 3 : 6) * uniform(0.75, 1.25);
 	}
 	o.growth = keeps_growth(keeps);
 	o.share = readings > 0 ? suspicious / readings : 0;
@@ -117,6 +117,11 @@ static double sawtooth_leak(double t)
 static double sawtooth_slow(double t)
 {
 	return 8 * MIB + 50 * KIB * fmod(t, 600);
+}
+
+static double sawtooth_minute(double t)
+{
+	return 8 * MIB + 200 * KIB * fmod(t, 60);
 }
 
 /* Levels off at 100 MiB after 20 minutes. */
@@ -227,13 +232,14 @@ static void test_harmless(void **state)
 {
 	static const struct harmless harmless[] = {
 		{ "sawtooth", sawtooth, DAY, 600, 0.01, 2 * MIB },
+		{ "sawtooth of a minute", sawtooth_minute, DAY, 600, 0.01, MIB },
 		{ "slow sawtooth", sawtooth_slow, DAY, 1200, 0.02, MIB },
 		{ "start", start_up, DAY, 0, 0.001, MIB },
 		{ "cache", cache, DAY, 2 * HOUR, 0, 0 },
 		{ "curve", cache_curve, DAY, 3 * HOUR, 0.01, 2 * KIB },
 		{ "peak", peak, DAY, 0, 0.002, 5 * MIB },
 		{ "churn", churn, 7 * DAY, 0, 0.002, MIB },
-		{ "daily", daily, 7 * DAY, 3 * DAY, 0.3, 4 * KIB },
+		{ "daily", daily, 7 * DAY, 3 * DAY, 0.4, 8 * KIB },
 		{ "wander", wander, 7 * DAY, DAY, 0.05, 100 * KIB },
 	};
 

@@ -35,7 +35,7 @@
 /* Smaller rises are chance: pools are 4 or 16 KiB, the kernel's counters may be 64 pages late for each processor. */
 static const double least_rise[KEEPS_SERIES] = {
 	[KEEPS_POOLS] = 96 * 1024,
-	[KEEPS_ANON] = 768 * 1024,
+	[KEEPS_OWN] = 768 * 1024,
 	[KEEPS_LARGE] = 64 * 1024,
 	[KEEPS_LIVE] = 64 * 1024,
 };
@@ -114,7 +114,7 @@ static double rise_of(const double minima[PARTS], double mark, double least)
 	return rise >= least && kept >= least && kept >= RECORD_SHARE * rise && rises >= RISES ? kept : 0;
 }
 
-static double judged_rate(const struct window *w)
+static double judged_rate(const struct window *w, double unsure)
 {
 	struct trend_point points[WINDOW];
 	struct trend trend;
@@ -132,7 +132,7 @@ static double judged_rate(const struct window *w)
 	case TREND_LEVELLING:
 	case TREND_STEPPED:
 	case TREND_UNKNOWN:
-		return UNSURE * fmax(0, fmin(trend.slope, trend.late_slope));
+		return unsure * fmax(0, fmin(trend.slope, trend.late_slope));
 	default:
 		return 0;
 	}
@@ -149,7 +149,8 @@ static double steady_rate(const struct keeps *keeps, size_t tier, enum keeps_ser
 	take_parts(&w, minima);
 	if (!(rise_of(minima, mark_before(keeps, tier, s, w.t[0]), least_rise[s]) > 0))
 		return 0;
-	return judged_rate(&w) * (minima[PARTS - 1] > mark_ever(keeps, tier, s, w.t[0]) ? 1 : OLD_MARK);
+	/* live bytes are a few samples of whatever garbage there was */
+	return judged_rate(&w, s == KEEPS_LIVE ? 0 : UNSURE) * (minima[PARTS - 1] > mark_ever(keeps, tier, s, w.t[0]) ? 1 : OLD_MARK);
 }
 
 /* How the readings before the last few jump about. */
@@ -168,7 +169,7 @@ static double quick_rate(const struct keeps *keeps, enum keeps_series s)
 {
 	const struct keeps_tier *k = &keeps->tier[0];
 	const struct keeps_point *p = k->point + k->count - QUICK_POINTS;
-	double least = INFINITY, most = 0, rise;
+	double least = INFINITY, most = 0, mark, rise;
 
 	if (k->count < QUICK_POINTS || (double)p[QUICK_POINTS - 1].t < QUICK_SECONDS)
 		return 0;
@@ -180,7 +181,8 @@ static double quick_rate(const struct keeps *keeps, enum keeps_series s)
 		least = fmin(least, pace);
 		most = fmax(most, pace);
 	}
-	rise = (double)p[QUICK_POINTS - 1].low[s] - fmax((double)p[0].low[s], mark_before(keeps, 0, s, (double)p[0].t));
+	mark = fmax(mark_of(k, s, (double)p[0].t), mark_before(keeps, 0, s, (double)p[0].t));
+	rise = (double)p[QUICK_POINTS - 1].low[s] - fmax((double)p[0].low[s], mark);
 	if (least < QUICK_EVEN * most || rise < QUICK_BYTES || rise < QUICK_NOISE * noise_before(k, s))
 		return 0;
 	return rise / (double)(p[QUICK_POINTS - 1].t - p[0].t);
@@ -254,7 +256,7 @@ static double window_growth(const struct keeps_tier *k, enum keeps_series s)
 
 static double tier_growth(const struct keeps_tier *k)
 {
-	return fmax(window_growth(k, KEEPS_ANON), window_growth(k, KEEPS_POOLS));
+	return fmax(window_growth(k, KEEPS_OWN), window_growth(k, KEEPS_POOLS));
 }
 
 double keeps_growth(const struct keeps *keeps)
@@ -263,7 +265,7 @@ double keeps_growth(const struct keeps *keeps)
 	double growth = tier_growth(&keeps->tier[1]);
 
 	/* what began a moment ago shows in the fine tier only; what is no more than garbage shows there, too, and is not believed */
-	if (!isfinite(growth) || fine->rate[KEEPS_ANON] > 0 || fine->rate[KEEPS_POOLS] > 0)
+	if (!isfinite(growth) || fine->rate[KEEPS_OWN] > 0 || fine->rate[KEEPS_POOLS] > 0)
 		growth = fmax(growth, tier_growth(fine));
 	return growth;
 }

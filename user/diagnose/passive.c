@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See passive.h. A reading takes three small reads of /proc: RSS and anonymous memory from statm, and the entries of pymalloc's arenas, by
- * which pools in use are known exactly. Dearer ones wait for their time and for an allowance:
+ * See passive.h. A reading takes a few small reads of /proc: what the kernel counts (status), and the entries of pymalloc's arenas, by which
+ * pools in use are known exactly. Dearer ones wait for their time and for an allowance:
  *
  *   pools   the header of every pool (30 us an arena): live blocks and bytes
  *   sheet   the balance sheet; the Python is opened anew for it, since image and mappings are most of what an open one keeps
@@ -28,11 +28,11 @@
 #include "target/proc.h"
 
 #define SECOND_NS 1000000000ull
-#define READ_NS (10 * SECOND_NS)
-#define READ_GROWING_NS (5 * SECOND_NS)    /* of what grows, and in the first minute */
+#define READ_NS (6 * SECOND_NS)
+#define READ_GROWING_NS (4 * SECOND_NS)    /* of what grows, and in the first minute */
 #define READ_RECORD_NS (3 * SECOND_NS)     /* after a reading far above all before */
 #define RECORD_BYTES (1024.0 * 1024)
-#define EARLY_READINGS 12
+#define EARLY_READINGS 15
 #define READ_COST 10000                    /* of the time at most this part goes into readings: 0.01 % */
 
 /* Dear readings: how often at most, and which part of the time they may take. */
@@ -64,7 +64,7 @@ struct dear {
 struct passive {
 	struct process_id id;
 	struct python *python;     /* shed */
-	int statm;
+	int status;
 	uint64_t random, start_ns, next_ns, readings;
 	double cost_ns;            /* of a cheap reading, smoothed */
 	struct dear sheet, pools;
@@ -73,7 +73,7 @@ struct passive {
 	struct memory_series *series;
 
 	/* as of the last reading */
-	uint64_t rss, anon;
+	struct proc_counters counters;
 	bool has_arenas, has_totals;
 	struct obmalloc_pools arenas;
 	struct obmalloc_totals totals;
@@ -123,9 +123,9 @@ int passive_new(struct process_id id, uint64_t now_ns, uint64_t seed, struct pas
 	p->id = id;
 	p->random = seed | 1;
 	p->start_ns = now_ns;
-	p->statm = proc_statm_open(id.pid);
-	if (p->statm < 0)
-		return err_set(err, p->statm, "cannot read process %d: %s", id.pid, strerror(-p->statm));
+	p->status = proc_counters_open(id.pid);
+	if (p->status < 0)
+		return err_set(err, p->status, "cannot read process %d: %s", id.pid, strerror(-p->status));
 	r = open_python(id, &p->python, err);
 	if (r == 0)
 		r = memory_series_new(&p->series);
@@ -146,8 +146,8 @@ void passive_free(struct passive *p)
 {
 	if (!p)
 		return;
-	if (p->statm >= 0)
-		close(p->statm);
+	if (p->status >= 0)
+		close(p->status);
 	python_free(p->python);
 	memory_series_free(p->series);
 	free(p);
@@ -198,7 +198,7 @@ static int reopen(struct passive *p, uint64_t now_ns)
 
 static int read_cheap(struct passive *p, uint64_t now_ns)
 {
-	int r = proc_statm_read(p->statm, &p->rss, &p->anon);
+	int r = proc_counters_again(p->status, &p->counters);
 
 	if (r == 0)
 		r = look(p);
@@ -219,7 +219,7 @@ static void keep(struct passive *p, uint64_t now_ns, bool fresh_totals)
 	bool large = p->has_arenas && p->arenas.raw_blocks != UINT64_MAX;
 	double values[KEEPS_SERIES] = {
 		[KEEPS_POOLS] = p->has_arenas ? (double)p->arenas.used_bytes : NAN,
-		[KEEPS_ANON] = (double)p->anon,
+		[KEEPS_OWN] = (double)(p->counters.anon_bytes + p->counters.shmem_bytes + p->counters.swap_bytes),
 		[KEEPS_LARGE] = large ? 512.0 * (double)p->arenas.raw_blocks : NAN,
 		[KEEPS_LIVE] = fresh_totals ? (double)p->totals.live_bytes : NAN,
 	};
@@ -286,7 +286,7 @@ static int draw_sheet(struct passive *p, struct balance *ret_balance)
 
 static int read_sheet(struct passive *p, uint64_t now_ns, uint64_t may_ns)
 {
-	double rss = (double)p->rss;
+	double rss = (double)p->counters.rss_bytes;
 	uint64_t began_ns = computed_ns();
 	struct balance balance;
 	int r;
@@ -318,7 +318,7 @@ static void fill(const struct passive *p, struct watched *w)
 		w->memory.explained_ratio = NAN;
 	}
 	w->growth = keeps_growth(&p->keeps);
-	w->memory.rss_bytes = p->rss;
+	w->memory.rss_bytes = p->counters.rss_bytes;
 	w->memory.growth_bytes_per_second = w->growth;
 	w->arenas = p->has_arenas ? p->arenas.arenas : REPORT_UNKNOWN;
 	w->arena_bytes = p->has_arenas ? p->arenas.arena_bytes : REPORT_UNKNOWN;

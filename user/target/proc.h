@@ -23,19 +23,19 @@ int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat);
 int proc_memory_read(pid_t pid, struct proc_memory *ret_memory);
 /* What the kernel counts anyway (status): cheap, and no lock is held for long. Unknown fields are 0. */
 struct proc_counters {
-	uint64_t rss_bytes, anon_bytes, highwater_bytes;
+	uint64_t rss_bytes, anon_bytes, shmem_bytes, swap_bytes, highwater_bytes;
 };
 int proc_counters_read(pid_t pid, struct proc_counters *ret_counters);
+/*
+ * The same again and again, by a descriptor that belongs to this very process, whoever has the PID later (after an exec it tells of the new
+ * program). -ESRCH: gone.
+ */
+int proc_counters_open(pid_t pid);
+int proc_counters_again(int fd, struct proc_counters *ret_counters);
 /* Processor time so far, all threads, nanoseconds; as of the last scheduler tick. */
 int proc_cpu_read(pid_t pid, uint64_t *ret_ns);
 /* RSS alone, from statm: cheap enough for every second. */
 int proc_rss_read(pid_t pid, uint64_t *ret_bytes);
-/*
- * The same again and again, 1 us each: a descriptor that belongs to this very process, whoever has the PID later (after an exec it tells of the
- * new program). anon: what is mapped from no file and not shared. A zombie has nothing of either. -ESRCH: gone.
- */
-int proc_statm_open(pid_t pid);
-int proc_statm_read(int fd, uint64_t *ret_rss_bytes, uint64_t *ret_anon_bytes);
 /* argv as a NULL-terminated array, owned by the caller (strv_free). Bounded: at most 4096 arguments, 1 MiB. */
 int proc_cmdline_read(pid_t pid, char ***ret_argv);
 /* Every process (not thread) of this PID namespace, ascending. */
