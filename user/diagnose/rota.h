@@ -46,3 +46,5 @@ bool rota_is_over(const struct rota *rota, struct process_id id, uint64_t now_ns
 void rota_ended(struct rota *rota, struct process_id id, uint64_t now_ns, enum verdict_kind verdict);
 /* The process is gone: forget it. */
 void rota_forget(struct rota *rota, struct process_id id);
+/* Bytes held. */
+size_t rota_own_bytes(const struct rota *rota);
