@@ -41,6 +41,7 @@
 #define SPARE_SHARE 8.0           /* of the account, that something else may take while somebody waits for a turn */
 #define STALE_ENTRIES 1024
 #define STALE_BATCH 256
+#define AT_ONCE_MAX 64u
 
 struct entry {
 	struct process_id id;
@@ -51,6 +52,13 @@ struct entry {
 	double suspicion, sampled_at;    /* as offered last; when its last turn began */
 	uint32_t fruitless;              /* turns in a row that found nothing */
 	uint64_t offered;                /* number of the choice that saw it last */
+};
+
+/* A process that has a turn, or had one lately. */
+struct busy {
+	uint64_t key;
+	pid_t group;
+	bool on;
 };
 
 struct rota {
@@ -66,6 +74,8 @@ struct rota {
 	bool settling;                   /* what is spent until the next word belongs to the turn that ended */
 	bool waiting;                    /* somebody could have begun but for the account */
 	uint64_t choices;
+	struct busy busy[2 * AT_ONCE_MAX];   /* while a choice is made */
+	size_t n_busy;
 };
 
 /* PIDs have 22 bits, and 42 bits of ticks are a thousand years. */
@@ -90,6 +100,8 @@ int rota_new(const struct rota_options *options, uint64_t now_ns, struct rota **
 	if (error)
 		return error;
 	r->options = *options;
+	if (r->options.max_at_once > AT_ONCE_MAX)
+		r->options.max_at_once = AT_ONCE_MAX;
 	r->now_ns = now_ns;
 	r->turn_cost_ns = FIRST_COST_START + FIRST_COST * options->turn_seconds * SECOND_NS;
 	*ret_rota = take_ptr(r);
@@ -181,19 +193,31 @@ static struct entry *enter(struct rota *r, const struct rota_candidate *c, uint6
 	return e;
 }
 
-/* Is another of its group on, or was lately? */
-static void look_at_group(const struct rota *r, const struct entry *e, uint64_t now_ns, bool *ret_on, bool *ret_lately)
+/* Takes down whose groups have somebody on, or had lately: few. Of more than there is room for those lately on are passed over. */
+static void take_busy(struct rota *r, uint64_t now_ns)
 {
-	const struct entry *other;
-	size_t cursor = 0;
+	const struct entry *e;
+	size_t cursor = 0, others = 0;
 	uint64_t key;
 
+	r->n_busy = 0;
+	while ((e = map64_next(r->entries, &cursor, &key))) {
+		bool lately = e->ended_ns && seconds_between(e->ended_ns, now_ns) < GROUP_SECONDS;
+
+		if (e->running || (lately && others++ < AT_ONCE_MAX))
+			r->busy[r->n_busy++] = (struct busy){ key, e->group, e->running };
+	}
+}
+
+/* Is another of its group on, or was lately? */
+static void look_at_group(const struct rota *r, const struct entry *e, bool *ret_on, bool *ret_lately)
+{
 	*ret_on = *ret_lately = false;
-	while ((other = map64_next(r->entries, &cursor, &key))) {
-		if (other->group != e->group || key == key_of(e->id))
+	for (size_t i = 0; i < r->n_busy; i++) {
+		if (r->busy[i].group != e->group || r->busy[i].key == key_of(e->id))
 			continue;
-		*ret_on |= other->running;
-		*ret_lately |= other->ended_ns && seconds_between(other->ended_ns, now_ns) < GROUP_SECONDS;
+		*ret_on |= r->busy[i].on;
+		*ret_lately |= !r->busy[i].on;
 	}
 }
 
@@ -215,7 +239,7 @@ static double score_of(const struct rota *r, const struct entry *e, uint64_t now
 	score = log2(1 + e->suspicion) * (1 + seconds_between(e->due_ns, now_ns) / patience);
 	if (score < least)
 		return 0;
-	look_at_group(r, e, now_ns, &on, &lately);
+	look_at_group(r, e, &on, &lately);
 	if (on)
 		return 0;
 	return lately ? score * GROUP_SCORE : score;
@@ -284,9 +308,11 @@ size_t rota_choose(struct rota *r, uint64_t now_ns, const struct rota_candidate 
 	size_t chosen = 0, before = r->running;
 
 	note(r, now_ns, candidates, count);
+	take_busy(r, now_ns);
 	r->waiting = false;
 	while (chosen < max && r->running < r->options.max_at_once) {
 		size_t best = best_of(r, now_ns, candidates, count);
+		struct entry *e;
 
 		if (best == SIZE_MAX)
 			break;
@@ -294,7 +320,9 @@ size_t rota_choose(struct rota *r, uint64_t now_ns, const struct rota_candidate 
 		if (r->waiting)
 			break;
 		/* as if it had begun, so that the next one is chosen beside it */
-		find(r, candidates[best].id)->running = true;
+		e = find(r, candidates[best].id);
+		e->running = true;
+		r->busy[r->n_busy++] = (struct busy){ key_of(e->id), e->group, true };
 		r->running++;
 		ret_chosen[chosen++] = best;
 	}
@@ -311,7 +339,7 @@ void rota_began(struct rota *r, struct process_id id, uint64_t now_ns)
 
 	if (!e)
 		e = enter(r, &c, now_ns);
-	if (!e || e->running)
+	if (!e || e->running || r->running >= AT_ONCE_MAX)
 		return;
 	e->running = true;
 	e->began_ns = now_ns;

@@ -18,7 +18,7 @@
 
 struct rota_options {
 	double host_budget;                /* share of a core for leaksnoop itself: 0.02 */
-	size_t max_at_once;                /* processes sampled at the same time */
+	size_t max_at_once;                /* processes sampled at the same time; 64 at most */
 	double turn_seconds;               /* that one is sampled: 60 */
 };
 
