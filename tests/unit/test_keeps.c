@@ -15,7 +15,7 @@
 #define MIB (1024 * KIB)
 #define HOUR 3600.0
 #define DAY (24 * HOUR)
-#define SEEDS 5
+#define SEEDS 3
 
 static uint64_t chance;
 
