@@ -39,7 +39,7 @@ static struct outcome watch(program_fn program, double seconds, double from, uin
 {
 	struct outcome o = { .first = INFINITY };
 	struct keeps *keeps = calloc(1, sizeof(*keeps));
-	double t = 0, readings = 0, suspicious = 0;
+	double t = 0, readings = 0, suspicious = 0, steady = 0;
 
 	assert_non_null(keeps);
 	chance = seed * 7919 + 1;
@@ -49,6 +49,7 @@ static struct outcome watch(program_fn program, double seconds, double from, uin
 
 		keeps_add(keeps, t, values);
 		o.last = keeps_suspicion(keeps);
+		steady = o.last > 0 ? 0 : steady + 1;
 		if (o.last > 0 && t < o.first)
 			o.first = t;
 		if (t >= from) {
@@ -56,7 +57,7 @@ static struct outcome watch(program_fn program, double seconds, double from, uin
 			suspicious += o.last > 0;
 			o.most = fmax(o.most, o.last);
 		}
-		t += (t < 60 || o.last > 0 ? 4 : keeps_record(keeps) >= MIB ? 3 : 6) * uniform(0.75, 1.25);
+		t += (t < 60 || o.last > 0 ? 4 : keeps_record(keeps) >= MIB ? 3 : steady < 60 ? 6 : 10) * uniform(0.75, 1.25);
 	}
 	o.growth = keeps_growth(keeps);
 	o.share = readings > 0 ? suspicious / readings : 0;

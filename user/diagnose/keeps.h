@@ -4,7 +4,8 @@
  * remains in the next coarser tier, the least of them. What is kept is what the lowest points of a series rise by, so that garbage waiting
  * for its collection is none of it.
  *
- *   tier 0: readings, some 6 s apart; 96 of them, 10 minutes
+ * (where readings are 6 s apart; of what is steady they are 10)
+ *   tier 0: readings; 96 of them, 10 minutes
  *   tier 1: 48 s each, 77 minutes;  tier 2: 6 minutes, 10 hours;  tier 3: 50 minutes, 3 days;  tier 4: 7 hours, 4 weeks
  *
  * A tier's last 40 points are suspicious when they rise from part to part, are not levelling off (diagnose/trend.h judges), and get above

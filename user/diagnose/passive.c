@@ -29,6 +29,8 @@
 
 #define SECOND_NS 1000000000ull
 #define READ_NS (6 * SECOND_NS)
+#define READ_STEADY_NS (10 * SECOND_NS)    /* of what has not grown for so many readings */
+#define STEADY_READINGS 60
 #define READ_GROWING_NS (4 * SECOND_NS)    /* of what grows, and in the first minute */
 #define READ_RECORD_NS (3 * SECOND_NS)     /* after a reading far above all before */
 #define RECORD_BYTES (1024.0 * 1024)
@@ -36,7 +38,7 @@
 #define READ_COST 10000                    /* of the time at most this part goes into readings: 0.01 % */
 
 /* Dear readings: how often at most, and which part of the time they may take. */
-#define FIRST_SHEET_NS (40 * SECOND_NS)
+#define FIRST_SHEET_NS (20 * SECOND_NS)
 #define FIRST_POOLS_NS (20 * SECOND_NS)
 
 struct dear_pace {
@@ -51,6 +53,7 @@ static const struct dear_pace pools_pace = { 300 * SECOND_NS, 60 * SECOND_NS, 50
 #define SHEET_BYTE_NS 0.4
 #define POOLS_ARENA_NS 40e3
 #define DEAR_MARGIN 1.25
+#define FIRST_MARGIN 4.0                   /* of the first: all processes want theirs when a watch begins */
 
 /* Without pymalloc it is opened again now and then: it may just not have begun. */
 #define REOPEN_NS (5 * SECOND_NS)
@@ -66,6 +69,7 @@ struct passive {
 	struct python *python;     /* shed */
 	int status;
 	uint64_t random, start_ns, next_ns, readings;
+	uint64_t steady;           /* readings in a row without suspicion */
 	double cost_ns;            /* of a cheap reading, smoothed */
 	struct dear sheet, pools;
 	uint64_t reopen_ns, reopen_pause_ns;
@@ -232,7 +236,7 @@ static bool may_spend(const struct dear *d, uint64_t now_ns, uint64_t may_ns, do
 {
 	double cost = d->size > 0 ? d->cost_ns * fmax(1, size / d->size) : guess_ns;
 
-	return now_ns >= d->next_ns && cost * DEAR_MARGIN <= (double)may_ns;
+	return now_ns >= d->next_ns && cost * (d->size > 0 ? DEAR_MARGIN : FIRST_MARGIN) <= (double)may_ns;
 }
 
 static void dear_done(struct passive *p, struct dear *d, const struct dear_pace *pace, uint64_t now_ns, uint64_t cost_ns, double size)
@@ -330,13 +334,16 @@ static void fill(const struct passive *p, struct watched *w)
 
 static void plan(struct passive *p, uint64_t now_ns, uint64_t took_ns)
 {
-	uint64_t pause = READ_NS, least;
+	uint64_t pause, least;
 
 	p->cost_ns = p->readings > 1 ? 0.8 * p->cost_ns + 0.2 * (double)took_ns : (double)took_ns;
-	if (p->readings < EARLY_READINGS || passive_suspicion(p) > 0)
+	p->steady = passive_suspicion(p) > 0 ? 0 : p->steady + 1;
+	if (p->readings < EARLY_READINGS || p->steady == 0)
 		pause = READ_GROWING_NS;
 	else if (keeps_record(&p->keeps) >= RECORD_BYTES)
 		pause = READ_RECORD_NS;
+	else
+		pause = p->steady < STEADY_READINGS ? READ_NS : READ_STEADY_NS;
 	least = (uint64_t)(p->cost_ns * READ_COST);
 	p->next_ns = now_ns + about(p, pause > least ? pause : least);
 }

@@ -190,7 +190,7 @@ static int add_entry(const struct python *python, const struct arena_entry *aren
 
 int obmalloc_pools(const struct python *python, struct obmalloc_pools *ret_pools)
 {
-	_cleanup_(freep) struct obmalloc_state *states = calloc(OBMALLOC_STATES_MAX, sizeof(*states));
+	_cleanup_(freep) struct obmalloc_state *states = malloc(OBMALLOC_STATES_MAX * sizeof(*states));
 	struct obmalloc_pools pools = { 0 };
 	uint64_t entries = 0;
 	ssize_t n;
