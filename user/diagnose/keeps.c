@@ -12,6 +12,7 @@
 
 #define FOLD 8
 #define WINDOW 40
+#define SHORT_WINDOW 20
 #define PARTS 5
 #define START_SECONDS 45.0    /* what a program does at its start says nothing of what it will do */
 #define LEAST_SECONDS 40.0
@@ -46,12 +47,12 @@ struct window {
 };
 
 /* The last points of which the series is known, those of the start left out. */
-static void take_window(const struct keeps_tier *tier, enum keeps_series s, struct window *w)
+static void take_window(const struct keeps_tier *tier, enum keeps_series s, size_t points, struct window *w)
 {
 	size_t first = tier->count;
 
 	w->n = 0;
-	while (first > 0 && w->n < WINDOW && (double)tier->point[first - 1].t >= START_SECONDS)
+	while (first > 0 && w->n < points && (double)tier->point[first - 1].t >= START_SECONDS)
 		w->n += isfinite(tier->point[--first].low[s]);
 	w->n = 0;
 	for (size_t i = first; i < tier->count; i++) {
@@ -138,19 +139,19 @@ static double judged_rate(const struct window *w, double unsure)
 	}
 }
 
-static double steady_rate(const struct keeps *keeps, size_t tier, enum keeps_series s)
+static double steady_rate(const struct keeps *keeps, size_t tier, enum keeps_series s, size_t points)
 {
 	double minima[PARTS];
 	struct window w;
 
-	take_window(&keeps->tier[tier], s, &w);
+	take_window(&keeps->tier[tier], s, points, &w);
 	if (w.n < TREND_MIN_POINTS || w.t[w.n - 1] - w.t[0] < LEAST_SECONDS)
 		return 0;
 	take_parts(&w, minima);
 	if (!(rise_of(minima, mark_before(keeps, tier, s, w.t[0]), least_rise[s]) > 0))
 		return 0;
-	/* live bytes are a few samples of whatever garbage there was */
-	return judged_rate(&w, s == KEEPS_LIVE ? 0 : UNSURE) * (minima[PARTS - 1] > mark_ever(keeps, tier, s, w.t[0]) ? 1 : OLD_MARK);
+	/* live bytes are a few samples of whatever garbage there was, and what few points do not say for sure more of them will */
+	return judged_rate(&w, s == KEEPS_LIVE || points < WINDOW ? 0 : UNSURE) * (minima[PARTS - 1] > mark_ever(keeps, tier, s, w.t[0]) ? 1 : OLD_MARK);
 }
 
 /* How the readings before the last few jump about. */
@@ -191,8 +192,10 @@ static double quick_rate(const struct keeps *keeps, enum keeps_series s)
 static void judge(struct keeps *keeps, size_t tier)
 {
 	for (size_t s = 0; s < KEEPS_SERIES; s++) {
-		double rate = steady_rate(keeps, tier, s);
+		double rate = steady_rate(keeps, tier, s, WINDOW);
 
+		if (tier == 0 && !(rate > 0))
+			rate = steady_rate(keeps, tier, s, SHORT_WINDOW);
 		if (tier == 0 && s != KEEPS_LARGE && !(rate > 0))
 			rate = quick_rate(keeps, s);
 		keeps->tier[tier].rate[s] = (float)rate;
@@ -246,7 +249,7 @@ static double window_growth(const struct keeps_tier *k, enum keeps_series s)
 	double minima[PARTS], seconds;
 	struct window w;
 
-	take_window(k, s, &w);
+	take_window(k, s, WINDOW, &w);
 	if (w.n < TREND_MIN_POINTS || w.t[w.n - 1] - w.t[0] < GROWTH_SECONDS)
 		return NAN;
 	take_parts(&w, minima);

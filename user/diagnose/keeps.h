@@ -8,7 +8,7 @@
  *   tier 0: readings; 96 of them, 10 minutes
  *   tier 1: 48 s each, 77 minutes;  tier 2: 6 minutes, 10 hours;  tier 3: 50 minutes, 3 days;  tier 4: 7 hours, 4 weeks
  *
- * A tier's last 40 points are suspicious when they rise from part to part, are not levelling off (diagnose/trend.h judges), and get above
+ * A tier's last 40 points (or 20 of the finest) are suspicious when they rise from part to part, are not levelling off (diagnose/trend.h judges), and get above
  * where the next coarser tier has been before: what comes back to an old mark is a sawtooth. Slow leaks show in coarse tiers only.
  * Arithmetic only: time is given.
  *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * See passive.h. A reading takes a few small reads of /proc: what the kernel counts (status), and the entries of pymalloc's arenas, by which
+ * See passive.h. A reading takes a few small reads: what the kernel counts (/proc/PID/status), and the entries of pymalloc's arenas, by which
  * pools in use are known exactly. Dearer ones wait for their time and for an allowance:
  *
  *   pools   the header of every pool (30 us an arena): live blocks and bytes
