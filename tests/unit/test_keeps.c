@@ -181,6 +181,22 @@ static double leak_bursts(double t)
 	return 8 * MIB + floor(t / 90) * 600 * KIB;
 }
 
+/* Requests of all sizes in flight, and a leak. */
+static double noisy_10k(double t)
+{
+	return 30 * MIB + uniform(0, 5) * MIB + 10 * KIB * t;
+}
+
+static double noisy_100k(double t)
+{
+	return 30 * MIB + uniform(0, 5) * MIB + 100 * KIB * t;
+}
+
+static double noisy_1m(double t)
+{
+	return 30 * MIB + uniform(0, 5) * MIB + MIB * t;
+}
+
 static void test_idle(void **state)
 {
 	struct outcome o = watch(idle, 7 * DAY, 0, 1);
@@ -205,6 +221,9 @@ static void test_leaks(void **state)
 		{ leak_100, 2 * DAY, 100, 12 * HOUR, 0 },
 		{ sawtooth_leak, 6 * HOUR, 10 * KIB, 1.5 * HOUR, 0 },
 		{ peak_leak, 6 * HOUR, 10 * KIB, 150, 0 },
+		{ noisy_1m, 2000, MIB, 100, 0 },
+		{ noisy_100k, 2000, 100 * KIB, 300, 0 },
+		{ noisy_10k, 2 * HOUR, 10 * KIB, 1200, 0 },
 		{ leak_bursts, 4 * HOUR, 600 * KIB / 90, 1 * HOUR, 0 },
 	};
 
