@@ -47,6 +47,11 @@ void memory_series_free(struct memory_series *s)
 	free(s);
 }
 
+size_t memory_series_bytes(void)
+{
+	return sizeof(struct memory_series);
+}
+
 static void thin(struct memory_series *s)
 {
 	size_t n = 1;

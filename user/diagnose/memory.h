@@ -11,6 +11,8 @@ struct memory_series;
 int memory_series_new(struct memory_series **ret_series);
 void memory_series_free(struct memory_series *series);
 DEFINE_CLEANUP(struct memory_series, memory_series_free)
+/* Bytes that a series takes, however long. */
+size_t memory_series_bytes(void);
 
 /* t: seconds, later than those before. A series of years keeps some hundred sheets. */
 void memory_series_add(struct memory_series *series, double t, const struct balance *balance);

@@ -16,15 +16,19 @@
 
 struct passive;
 
-/* Reads the process's Python. -ENOEXEC: it has none (yet); -ENOTSUP; -ESRCH; -EPERM. seed: when its readings fall is left to chance. */
+/*
+ * Reads the process's Python, 0.2 to 1 ms. -ENOEXEC: it has none (yet; one that is still starting among them); -ENOTSUP: none that is known;
+ * -ESRCH: gone, or another process has its PID; -EPERM, -EACCES; -EMFILE: it takes two descriptors. seed: when its readings fall is left to
+ * chance.
+ */
 int passive_new(struct process_id id, uint64_t now_ns, uint64_t seed, struct passive **ret_passive, struct err *err);
 void passive_free(struct passive *passive);
 DEFINE_CLEANUP(struct passive, passive_free)
 
 /* When the next reading is due, CLOCK_MONOTONIC. */
 uint64_t passive_next_ns(const struct passive *passive);
-/* Makes it. may_ns: processor time that may be spent now; a balance sheet that would cost more waits. -ESRCH: gone. Fills w's memory,
- * arenas, live, fragmentation and growth. */
+/* Makes it. may_ns: processor time that may be spent now; a balance sheet that would cost more waits. -ESRCH: gone, or it runs another program. Fills w's memory,
+ * arenas, live, fragmentation, growth and python. -EMFILE, -ENOMEM: no reading this time, the next one is due as always. */
 int passive_step(struct passive *passive, uint64_t now_ns, uint64_t may_ns, struct watched *w);
 
 /*

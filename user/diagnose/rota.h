@@ -18,7 +18,7 @@
 
 struct rota_options {
 	double host_budget;                /* share of a core for leaksnoop itself: 0.02 */
-	size_t max_at_once;                /* processes sampled at the same time */
+	size_t max_at_once;                /* processes sampled at the same time; 64 at most */
 	double turn_seconds;               /* that one is sampled: 60 */
 };
 
@@ -46,3 +46,5 @@ bool rota_is_over(const struct rota *rota, struct process_id id, uint64_t now_ns
 void rota_ended(struct rota *rota, struct process_id id, uint64_t now_ns, enum verdict_kind verdict);
 /* The process is gone: forget it. */
 void rota_forget(struct rota *rota, struct process_id id);
+/* Bytes held. */
+size_t rota_own_bytes(const struct rota *rota);

@@ -172,6 +172,50 @@ static int count_states(const struct python *python, struct obmalloc_state *stat
 	return 0;
 }
 
+/* An arena_fn. */
+static int add_entry(const struct python *python, const struct arena_entry *arena, uint32_t index, void *ctx)
+{
+	struct obmalloc_pools *pools = ctx;
+
+	(void)index;
+	if (!arena) {
+		pools->refused++;
+		return 0;
+	}
+	pools->arenas++;
+	pools->arena_bytes += arena_bytes(&python->layout, arena);
+	pools->used_bytes += (uint64_t)(arena->ntotalpools - arena->nfreepools) * python->layout.pool_size;
+	return 0;
+}
+
+int obmalloc_pools(const struct python *python, struct obmalloc_pools *ret_pools)
+{
+	_cleanup_(freep) struct obmalloc_state *states = malloc(OBMALLOC_STATES_MAX * sizeof(*states));
+	struct obmalloc_pools pools = { 0 };
+	uint64_t entries = 0;
+	ssize_t n;
+	int r = 0;
+
+	if (!states)
+		return -ENOMEM;
+	if (!obmalloc_fits_limits(&python->layout))
+		return -EPROTO;
+	n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
+	if (n <= 0)
+		return n < 0 ? (int)n : -ENOENT;
+	for (ssize_t i = 0; i < n && !r; i++) {
+		entries += states[i].maxarenas;
+		r = entries > OBMALLOC_POOLS_ENTRIES ? -E2BIG : arena_entries_visit(python, &states[i], add_entry, &pools);
+		if (states[i].raw_blocks == OBMALLOC_UNKNOWN || pools.raw_blocks == OBMALLOC_UNKNOWN)
+			pools.raw_blocks = OBMALLOC_UNKNOWN;
+		else
+			pools.raw_blocks += states[i].raw_blocks;
+	}
+	if (r == 0)
+		*ret_pools = pools;
+	return r;
+}
+
 struct range_visit {
 	obmalloc_arena_fn fn;
 	void *ctx;

@@ -26,6 +26,17 @@ struct obmalloc_totals {
 
 /* -ENOENT if the process does not use pymalloc. */
 int obmalloc_totals(const struct python *python, struct obmalloc_totals *ret_totals, struct err *err);
+
+/* The same, as far as the entries of the arenas tell: no pool is looked at, so that it costs a few microseconds. */
+struct obmalloc_pools {
+	uint64_t arenas, arena_bytes;
+	uint64_t used_bytes;         /* of the pools that are not empty, whole */
+	uint64_t raw_blocks;         /* UINT64_MAX: unknown (3.8) */
+	uint64_t refused;            /* entries that made no sense */
+};
+#define OBMALLOC_POOLS_ENTRIES 65536u
+/* -ENOENT: no pymalloc; -EAGAIN: the table of arenas moved meanwhile; -E2BIG: over OBMALLOC_POOLS_ENTRIES entries; -ESRCH, -EPERM, -ENOMEM. */
+int obmalloc_pools(const struct python *python, struct obmalloc_pools *ret_pools);
 /* Calls fn with each arena, until it returns a negative errno. -ENOENT: no pymalloc; -EAGAIN: the table of arenas moved meanwhile. */
 typedef int (*obmalloc_arena_fn)(void *ctx, raddr_t addr, uint64_t size);
 int obmalloc_visit_arenas(const struct python *python, obmalloc_arena_fn fn, void *ctx);

@@ -170,7 +170,7 @@ static int static_state(const struct python *python, struct obmalloc_state *ret_
 	struct obmalloc_vars vars;
 	int r;
 
-	if (!python->image)
+	if (!python->image && !python->static_vars)
 		return -ENOENT;
 	r = find_vars(python, &vars);
 	if (r == 0)
@@ -259,8 +259,9 @@ ssize_t obmalloc_states(const struct python *python, struct obmalloc_state *ret_
 
 		return r == -ENOENT ? 0 : r < 0 ? r : 1;
 	}
-	interps = calloc(MAX_INTERPRETERS, sizeof(*interps));
-	seen = calloc(MAX_INTERPRETERS, sizeof(*seen));
+	/* not zeroed: a reading that is made every few seconds should leave the caches alone */
+	interps = malloc(MAX_INTERPRETERS * sizeof(*interps));
+	seen = malloc(MAX_INTERPRETERS * sizeof(*seen));
 	if (!interps || !seen)
 		return -ENOMEM;
 	n = python_interpreters(python, interps, MAX_INTERPRETERS);

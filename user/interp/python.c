@@ -27,6 +27,19 @@ void python_free(struct python *python)
 	free(python);
 }
 
+void python_shed(struct python *python)
+{
+	image_free(python->image);
+	maps_free(python->maps);
+	python->image = NULL;
+	python->maps = NULL;
+}
+
+size_t python_bytes(const struct python *python)
+{
+	return sizeof(*python) + rmem_own_bytes() + (python->static_vars ? sizeof(*python->static_vars) : 0);
+}
+
 pid_t python_pid(const struct python *python)
 {
 	return python->pid;

@@ -31,6 +31,13 @@ struct python;
 int python_open(pid_t pid, struct python **ret_python, struct err *err);
 void python_free(struct python *python);
 DEFINE_CLEANUP(struct python, python_free)
+/*
+ * Lets go of the image and the mappings, which are all but a few KiB of what it keeps (120 to 580 KiB), and of the image's descriptor. What is
+ * left answers for the version, the layout, the memory and, if there was an arena at the open, for obmalloc.h.
+ */
+void python_shed(struct python *python);
+/* What one that let go keeps. */
+size_t python_bytes(const struct python *python);
 
 pid_t python_pid(const struct python *python);
 uint32_t python_version_hex(const struct python *python);       /* PY_VERSION_HEX, 0x030b02f0 */
@@ -39,8 +46,8 @@ bool python_is_optimised(const struct python *python);          /* PGO/LTO: allo
 bool python_is_debug(const struct python *python);              /* --with-pydebug */
 raddr_t python_runtime(const struct python *python);            /* &_PyRuntime */
 const struct layout *python_layout(const struct python *python);
-const struct image *python_image(const struct python *python);
-const struct maps *python_maps(const struct python *python);    /* as of the open */
+const struct image *python_image(const struct python *python);   /* NULL: let go of */
+const struct maps *python_maps(const struct python *python);    /* as of the open; NULL: let go of */
 struct rmem *python_rmem(const struct python *python);
 /* How the layout was come by, for doctor: "debug offsets", "table 3.11", ... */
 const char *python_layout_source(const struct python *python);

@@ -68,6 +68,11 @@ void rmem_free(struct rmem *mem)
 	free(mem);
 }
 
+bool rmem_is_bound(const struct rmem *mem)
+{
+	return mem->fd >= 0 || !mem->pid;
+}
+
 static int read_region(const struct rmem *mem, raddr_t addr, void *buf, size_t size)
 {
 	for (size_t i = 0; i < mem->n_regions; i++) {
@@ -243,6 +248,11 @@ int rmem_cstr(struct rmem *mem, raddr_t addr, char *buf, size_t size)
 	}
 	buf[size - 1] = '\0';
 	return 0;
+}
+
+size_t rmem_own_bytes(void)
+{
+	return sizeof(struct rmem);
 }
 
 uint64_t rmem_bytes_read(const struct rmem *mem)

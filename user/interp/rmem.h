@@ -28,6 +28,8 @@ struct rmem_region {
 int rmem_open_regions(const struct rmem_region *regions, size_t count, struct rmem **ret_mem);
 void rmem_free(struct rmem *mem);
 DEFINE_CLEANUP(struct rmem, rmem_free)
+/* Does it belong to one address space for good? Without (no descriptor was to be had) an exec, or another process with the PID, goes unnoticed. */
+bool rmem_is_bound(const struct rmem *mem);
 
 /* 0, -EFAULT (not mapped, or partly), -ESRCH (process gone), -EPERM. */
 int rmem_read(struct rmem *mem, raddr_t addr, void *buf, size_t size);
@@ -43,6 +45,8 @@ int rmem_gather(struct rmem *mem, const raddr_t *addrs, size_t count, size_t siz
 /* The same, but a piece that is not mapped only leaves ok[i] false (and its bytes in buf without meaning). -ESRCH, -EPERM. */
 int rmem_gather_each(struct rmem *mem, const raddr_t *addrs, size_t count, size_t size, void *buf, bool *ok);
 
+/* Bytes that one takes here. */
+size_t rmem_own_bytes(void);
 /* Bytes and reads so far, for costs and tests. */
 uint64_t rmem_bytes_read(const struct rmem *mem);
 uint64_t rmem_reads(const struct rmem *mem);

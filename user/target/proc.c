@@ -6,6 +6,7 @@
 #include "target/proc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -115,30 +116,60 @@ int proc_memory_read(pid_t pid, struct proc_memory *ret_memory)
 	return 0;
 }
 
-int proc_counters_read(pid_t pid, struct proc_counters *ret_counters)
+/* The name in the first line cannot hold a newline: the kernel escapes it. Cuts the text into lines. */
+static struct proc_counters counters_parse(char *text)
 {
-	_cleanup_(freep) char *text = NULL;
 	struct proc_counters c = { 0 };
-	size_t len;
-	int r;
+	const struct {
+		const char *name;
+		uint64_t *bytes;
+	} fields[] = {
+		{ "VmHWM:", &c.highwater_bytes }, { "VmRSS:", &c.rss_bytes },     { "RssAnon:", &c.anon_bytes },
+		{ "RssShmem:", &c.shmem_bytes },  { "VmSwap:", &c.swap_bytes },
+	};
 
-	r = procfile_read(pid, "status", TEXT_MAX, &text, &len);
-	if (r < 0)
-		return r;
 	for (char *line = text, *next; line; line = next) {
-		uint64_t kib;
-
 		next = strchr(line, '\n');
 		if (next)
 			*next++ = '\0';
-		if (sscanf(line, "VmHWM: %" SCNu64, &kib) == 1)
-			c.highwater_bytes = kib * 1024;
-		else if (sscanf(line, "VmRSS: %" SCNu64, &kib) == 1)
-			c.rss_bytes = kib * 1024;
-		else if (sscanf(line, "RssAnon: %" SCNu64, &kib) == 1)
-			c.anon_bytes = kib * 1024;
+		for (size_t i = 0; (line[0] == 'V' || line[0] == 'R') && i < sizeof(fields) / sizeof(fields[0]); i++)
+			if (strncmp(line, fields[i].name, strlen(fields[i].name)) == 0)
+				*fields[i].bytes = strtoull(line + strlen(fields[i].name), NULL, 10) * 1024;
 	}
-	*ret_counters = c;
+	return c;
+}
+
+int proc_counters_read(pid_t pid, struct proc_counters *ret_counters)
+{
+	_cleanup_(freep) char *text = NULL;
+	size_t len;
+	int r = procfile_read(pid, "status", TEXT_MAX, &text, &len);
+
+	if (r == 0)
+		*ret_counters = counters_parse(text);
+	return r;
+}
+
+int proc_counters_open(pid_t pid)
+{
+	char path[40];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd >= 0 ? fd : errno == ENOENT ? -ESRCH : -errno;
+}
+
+/* What stands before the counters is as long as the process has groups. */
+int proc_counters_again(int fd, struct proc_counters *ret_counters)
+{
+	char text[TEXT_MAX];
+	ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+
+	if (n <= 0)
+		return n < 0 && errno != ENOENT ? -errno : -ESRCH;
+	text[n] = '\0';
+	*ret_counters = counters_parse(text);
 	return 0;
 }
 

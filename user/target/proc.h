@@ -25,9 +25,15 @@ int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat);
 int proc_memory_read(pid_t pid, struct proc_memory *ret_memory);
 /* What the kernel counts anyway (status): cheap, and no lock is held for long. Unknown fields are 0. */
 struct proc_counters {
-	uint64_t rss_bytes, anon_bytes, highwater_bytes;
+	uint64_t rss_bytes, anon_bytes, shmem_bytes, swap_bytes, highwater_bytes;
 };
 int proc_counters_read(pid_t pid, struct proc_counters *ret_counters);
+/*
+ * The same again and again, by a descriptor that belongs to this very process, whoever has the PID later (after an exec it tells of the new
+ * program). -ESRCH: gone.
+ */
+int proc_counters_open(pid_t pid);
+int proc_counters_again(int fd, struct proc_counters *ret_counters);
 /* Processor time so far, all threads, nanoseconds; as of the last scheduler tick. */
 int proc_cpu_read(pid_t pid, uint64_t *ret_ns);
 /* RSS alone, from statm: cheap enough for every second. */
