@@ -151,8 +151,9 @@ static int open_database(struct store *store, struct err *err)
 	rc = r ? SQLITE_OK : store_prepare(store);
 	if (rc == SQLITE_OK && !r)
 		rc = store_settle(store);
+	/* a schema that our own statements do not fit is a damaged one */
 	if (rc != SQLITE_OK)
-		r = err_set(err, store_errno(store->db, rc), "%s", sqlite3_errmsg(store->db));
+		r = err_set(err, rc == SQLITE_ERROR ? -EUCLEAN : store_errno(store->db, rc), "%s", sqlite3_errmsg(store->db));
 	if (r) {
 		for (int i = 0; i < STORE_STATEMENTS; i++)
 			sqlite3_finalize(take_ptr(store->stmt[i]));

@@ -390,7 +390,8 @@ int store_read_db(sqlite3 *db, const char *name, const struct store_query *query
 	rc = sqlite3_exec(db, "BEGIN", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = read_all(&r, processes);
-	code = store_errno(db, rc);
+	/* our own statements do not fit: its schema is damaged */
+	code = rc == SQLITE_ERROR ? -EUCLEAN : store_errno(db, rc);
 	if (code)
 		err_set(err, code, "cannot read the history %s: %s", name, sqlite3_errmsg(db));
 	sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
