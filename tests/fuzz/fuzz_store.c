@@ -15,6 +15,7 @@
 #include "report/store_impl.h"
 
 #define IMAGE_MAX (1 << 20)
+#define SLACK 20480                /* for the texts of a small input */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -60,7 +61,8 @@ static sqlite3 *of_image(const uint8_t *data, size_t size, bool changes)
 	unsigned flags = SQLITE_DESERIALIZE_FREEONCLOSE | (changes && !size ? 0 : SQLITE_DESERIALIZE_READONLY);
 	static uint8_t *whole;
 	static sqlite3_int64 whole_size;
-	uint8_t *image = sqlite3_malloc(IMAGE_MAX);
+	uint8_t *image;
+	size_t room;
 	sqlite3 *db = NULL;
 
 	if (!whole) {
@@ -69,6 +71,8 @@ static sqlite3 *of_image(const uint8_t *data, size_t size, bool changes)
 		whole = sqlite3_serialize(made, "main", &whole_size, 0);
 		sqlite3_close(made);
 	}
+	room = changes ? (size_t)whole_size + SLACK : size;
+	image = sqlite3_malloc64(room);
 	if (!image || !whole || whole_size > IMAGE_MAX || size > IMAGE_MAX || sqlite3_open(":memory:", &db) != SQLITE_OK)
 		abort();
 	memcpy(image, changes ? whole : data, changes ? (size_t)whole_size : size);
@@ -79,7 +83,7 @@ static sqlite3 *of_image(const uint8_t *data, size_t size, bool changes)
 	/* no journal in memory */
 	if (size > 20)
 		image[18] = image[19] = 1;
-	sqlite3_deserialize(db, "main", image, (sqlite3_int64)size, IMAGE_MAX, flags);
+	sqlite3_deserialize(db, "main", image, (sqlite3_int64)size, (sqlite3_int64)room, flags);
 	return db;
 }
 
@@ -105,7 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	sqlite3 *db;
 	int version;
 
-	if (size < 2 || size > 65536)
+	if (size < 2 || size > 4096)
 		return 0;
 	if (data[0] % 3 == 2) {
 		db = of_image(NULL, 0, true);

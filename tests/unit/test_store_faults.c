@@ -257,6 +257,7 @@ static void test_other_user(void **state)
 {
 	struct store *store;
 	struct stat st;
+	pid_t killed;
 
 	(void)state;
 	if (geteuid() != 0) {
@@ -279,6 +280,15 @@ static void test_other_user(void **state)
 	assert_int_equal(stat(store_path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0644);
 	read_as_nobody(2);
+	/* and what a killed writer left */
+	killed = fork();
+	if (!killed) {
+		store = store_open_here(NULL);
+		put_and_tick(store, 19, NIGHT);
+		kill(getpid(), SIGKILL);
+	}
+	waitpid(killed, NULL, 0);
+	read_as_nobody(3);
 }
 
 /* The folder goes away under the writer, comes back by itself, and what is new is in it. */

@@ -33,6 +33,7 @@ static int fail(struct store *store, int rc, double now)
 	if (store->db && !sqlite3_get_autocommit(store->db))
 		sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
 	store->in_transaction = false;
+	store->replay = true;
 	store->reconnect = r != -ENOSPC && r != -EBUSY;
 	store->damaged = r == -EUCLEAN;
 	store->failing = true;
@@ -91,7 +92,7 @@ static int begin(struct store *store, double now)
 		return fail(store, rc, now);
 	store->in_transaction = true;
 	/* what a failure took back */
-	for (size_t i = 0; store->failing && i < store->n_pending && rc == SQLITE_OK; i++) {
+	for (size_t i = 0; store->replay && i < store->n_pending && rc == SQLITE_OK; i++) {
 		const struct store_pending *p = &store->pending[i];
 
 		rc = store_write_event(store, &p->w, p->kind, p->text, seconds_of(p->time));
@@ -108,7 +109,7 @@ static int commit(struct store *store, double now)
 	rc = sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
 	if (rc != SQLITE_OK)
 		return fail(store, rc, now);
-	store->in_transaction = store->failing = false;
+	store->in_transaction = store->failing = store->replay = false;
 	store->retry_delay = 0;
 	store->error[0] = '\0';
 	store_forget_pending(store);
@@ -155,6 +156,7 @@ int store_reopen(struct store *store, struct err *err)
 
 	if (store->in_transaction && sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK)
 		store_forget_pending(store);
+	store->replay = store->n_pending > 0;
 	store_disconnect(store);
 	r = store_connect(store, err);
 	if (!r)

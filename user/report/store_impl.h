@@ -69,6 +69,7 @@ struct store {
 
 	bool failing;                  /* the last commit failed */
 	bool reconnect;                /* and not for want of room: open anew */
+	bool replay;                   /* what is pending is not in the database */
 	bool damaged;                  /* what is open was found damaged while it was written */
 	int code;                      /* why */
 	double retry_at, retry_delay;  /* wall clock */

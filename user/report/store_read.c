@@ -17,7 +17,7 @@
 #include "report/write.h"
 
 #define PROCESSES_MAX 20000
-#define ROWS_MAX 50000             /* hours and events together: some 100 MB of JSON values */
+#define ROWS_MAX 20000             /* hours and events together: some 360 MB of JSON values and text */
 #define SECONDS_MAX 60.0
 #define TRIES 5
 
