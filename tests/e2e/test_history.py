@@ -35,6 +35,7 @@ def test_text(night):
     assert harness.run_leaksnoop("history", night, "--events").stdout == golden("history_events.txt")
     assert harness.run_leaksnoop("history", night, "--pid", 4242).stdout == golden("history_details.txt")
     assert harness.run_leaksnoop("history", night, "--pid", 1).stdout == golden("history_nothing.txt")
+    assert os.listdir(night.parent) == [night.name], "a reader leaves nothing behind"
     top = harness.run_leaksnoop("history", night, "--top", 1).stdout.splitlines()
     assert len(top) == 3 and top[1].startswith("4242") and "3 more" in top[2]
 

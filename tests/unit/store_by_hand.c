@@ -177,3 +177,43 @@ void check_integrity(const char *path)
 	sqlite3_finalize(stmt);
 	sqlite3_close(db);
 }
+
+int put_one(struct store *store, pid_t pid, double seconds)
+{
+	struct watched w = watched_by_hand(pid);
+
+	return store_put_process(store, &w, at(seconds));
+}
+
+void put_and_tick(struct store *store, pid_t pid, double seconds)
+{
+	assert_int_equal(put_one(store, pid, seconds), 0);
+	assert_int_equal(store_tick(store, at(seconds)), 0);
+}
+
+size_t processes_here(void)
+{
+	_cleanup_(json_decrefp) json_t *history = history_here(&(struct store_query){ 0 });
+
+	return json_array_size(json_object_get(history, "processes"));
+}
+
+void write_file(const char *path, const char *data, size_t size)
+{
+	FILE *f = fopen(path, "w");
+
+	assert_non_null(f);
+	assert_int_equal(fwrite(data, 1, size, f), size);
+	assert_int_equal(fclose(f), 0);
+}
+
+char *read_file(const char *path, size_t *ret_size)
+{
+	FILE *f = fopen(path, "r");
+	char *data = malloc(4 << 20);
+
+	assert_non_null(f);
+	*ret_size = fread(data, 1, 4 << 20, f);
+	fclose(f);
+	return data;
+}

@@ -28,3 +28,11 @@ json_t *history_here(const struct store_query *query);
 /* Rows of SELECT count(*) and the like, through a connection of its own. */
 long long sql_number(const char *path, const char *sql);
 void check_integrity(const char *path);
+
+/* One process, put; and ticked. */
+int put_one(struct store *store, pid_t pid, double seconds);
+void put_and_tick(struct store *store, pid_t pid, double seconds);
+size_t processes_here(void);
+void write_file(const char *path, const char *data, size_t size);
+/* At most 4 MiB; to be freed. */
+char *read_file(const char *path, size_t *ret_size);

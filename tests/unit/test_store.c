@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/utf8.h"
+#include "golden.h"
 #include "report/past.h"
 #include "report/store_impl.h"
 #include "report/write.h"
@@ -68,25 +69,6 @@ static void write_night(void)
 	put(store, &unknown, NIGHT + 700);
 }
 
-static void check_golden(const char *name, const char *kind, const char *text)
-{
-	const char *dir = getenv("GOLDEN_DIR");
-	_cleanup_(freep) char *expected = calloc(1, 1 << 20);
-	char path[512];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/history_%s.%s", dir ? dir : "tests/golden", name, kind);
-	f = fopen(path, getenv("UPDATE_GOLDEN") ? "w+" : "r");
-	if (!f)
-		fail_msg("cannot open %s: %s", path, strerror(errno));
-	if (getenv("UPDATE_GOLDEN"))
-		fputs(text, f);
-	rewind(f);
-	expected[fread(expected, 1, (1 << 20) - 1, f)] = '\0';
-	fclose(f);
-	assert_string_equal(text, expected);
-}
-
 static char *text_of(const json_t *history, enum past_view view, size_t top, unsigned width)
 {
 	struct report_style style = { .width = width };
@@ -104,7 +86,7 @@ static void check_text(const char *name, const struct store_query *query, enum p
 	_cleanup_(json_decrefp) json_t *history = history_here(query);
 	_cleanup_(freep) char *text = text_of(history, view, top, width);
 
-	check_golden(name, "txt", text);
+	golden_check(name, "txt", text);
 }
 
 static void check_json(const char *name, const struct store_query *query)
@@ -117,23 +99,23 @@ static void check_json(const char *name, const struct store_query *query)
 	json_object_set_new(history, "file", json_string("history.db"));
 	assert_int_equal(write_json(history, true, f), 0);
 	fclose(f);
-	check_golden(name, "json", text);
+	golden_check(name, "json", text);
 }
 
 static void test_night(void **state)
 {
 	(void)state;
 	write_night();
-	check_text("processes", &(struct store_query){ .summary = true }, PAST_PROCESSES, 40, 0);
-	check_text("narrow", &(struct store_query){ .summary = true }, PAST_PROCESSES, 2, 100);
-	check_text("events", &(struct store_query){ .summary = true }, PAST_EVENTS, 40, 0);
-	check_text("details", &(struct store_query){ .pid = 4242 }, PAST_DETAILS, 40, 0);
-	check_text("details_narrow", &(struct store_query){ .pid = 4242, .since = NIGHT + 3 * 3600 }, PAST_DETAILS, 40, 100);
-	check_text("unknown", &(struct store_query){ .pid = 5000 }, PAST_DETAILS, 40, 0);
-	check_text("nothing", &(struct store_query){ .pid = 1 }, PAST_DETAILS, 40, 0);
-	check_json("all", &(struct store_query){ 0 });
-	check_json("span", &(struct store_query){ .since = NIGHT + 3600, .until = NIGHT + 3 * 3600, .pid = 4242 });
-	check_json("summary", &(struct store_query){ .summary = true });
+	check_text("history_processes", &(struct store_query){ .summary = true }, PAST_PROCESSES, 40, 0);
+	check_text("history_narrow", &(struct store_query){ .summary = true }, PAST_PROCESSES, 2, 100);
+	check_text("history_events", &(struct store_query){ .summary = true }, PAST_EVENTS, 40, 0);
+	check_text("history_details", &(struct store_query){ .pid = 4242 }, PAST_DETAILS, 40, 0);
+	check_text("history_details_narrow", &(struct store_query){ .pid = 4242, .since = NIGHT + 3 * 3600 }, PAST_DETAILS, 40, 100);
+	check_text("history_unknown", &(struct store_query){ .pid = 5000 }, PAST_DETAILS, 40, 0);
+	check_text("history_nothing", &(struct store_query){ .pid = 1 }, PAST_DETAILS, 40, 0);
+	check_json("history_all", &(struct store_query){ 0 });
+	check_json("history_span", &(struct store_query){ .since = NIGHT + 3600, .until = NIGHT + 3 * 3600, .pid = 4242 });
+	check_json("history_summary", &(struct store_query){ .summary = true });
 }
 
 /* What is the same is not written again, and what is new is. */

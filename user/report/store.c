@@ -147,7 +147,11 @@ static bool is_gone(const struct store *store)
 {
 	struct stat st;
 
-	return store->db && (stat(store->path, &st) < 0 || st.st_dev != store->dev || st.st_ino != store->ino);
+	if (!store->db)
+		return false;
+	if (stat(store->path, &st) < 0)
+		return errno == ENOENT || errno == ENOTDIR;
+	return st.st_dev != store->dev || st.st_ino != store->ino;
 }
 
 int store_reopen(struct store *store, struct err *err)

@@ -88,8 +88,8 @@ struct store {
 int store_connect(struct store *store, struct err *err);
 void store_disconnect(struct store *store);
 
-/* store_put.c: SQLite's result; SQLITE_OK, or what failed. In a transaction. */
-int store_write_process(struct store *store, const struct watched *w, double now, bool ended, int64_t *ret_process);
+/* store_put.c: SQLite's result; SQLITE_OK, or what failed. In a transaction. renew: its row is written also if nothing changed. */
+int store_write_process(struct store *store, const struct watched *w, double now, bool renew, int64_t *ret_process);
 int store_write_event(struct store *store, const struct watched *w, const char *kind, const char *text, double now);
 int store_prepare(struct store *store);
 /* Processes that ended while nobody watched. */

@@ -4,9 +4,10 @@
  *
  * A history in WAL mode is up to three files. FILE-wal holds what was written last; FILE-shm is its index, which even a reader must be able
  * to make if there is none. So, in this order:
- *   - as SQLite does it: while a writer is at it, after a clean end where the folder may be written, after a kill where both files are left;
- *   - no FILE-wal, or an empty one (a clean end): FILE alone is all there is, and is read as what does not change; should it change after all
- *     while it is read, store_read() reads it again;
+ *   - no FILE-wal (a clean end): FILE alone is all there is, and is read as what does not change, without making files beside it; should it
+ *     change after all while it is read, store_read() reads it again;
+ *   - as SQLite does it: while a writer is at it, and after a kill where both files are left;
+ *   - an empty FILE-wal without an index that may be made: as if there were none;
  *   - FILE-wal without an index that may be made (a kill, then a read-only medium or folder): both are copied to a folder of our own in
  *     TMPDIR. Where that fails, too, nothing is read, rather than a history without its last minutes.
  */
@@ -76,6 +77,7 @@ static int connect_to(const char *name, bool uri, sqlite3 **ret_db, struct err *
 	return r;
 }
 
+/* Of a file beside it; -1: there is none. */
 static off_t size_of(const char *path, const char *suffix)
 {
 	_cleanup_(freep) char *name = NULL;
@@ -83,9 +85,9 @@ static off_t size_of(const char *path, const char *suffix)
 
 	if (asprintf(&name, "%s%s", path, suffix) < 0) {
 		name = NULL;
-		return 0;
+		return -1;
 	}
-	return stat(name, &st) < 0 ? 0 : st.st_size;
+	return stat(name, &st) < 0 ? -1 : st.st_size;
 }
 
 static int copy_file(const char *from, const char *to)
@@ -157,12 +159,13 @@ int store_open_read(const char *path, struct store_reading *ret_reading, struct 
 
 	if (r)
 		return r;
-	r = connect_to(path, false, &reading.db, &why);
+	reading.immutable = size_of(path, "-wal") < 0 && size_of(path, "-journal") < 0;
+	r = connect_to(reading.immutable ? uri : path, reading.immutable, &reading.db, &why);
 	if (is_worth_another_way(r) && size_of(path, "-wal") == 0) {
 		why = (struct err){ 0 };
 		reading.immutable = true;
 		r = connect_to(uri, true, &reading.db, &why);
-	} else if (is_worth_another_way(r)) {
+	} else if (is_worth_another_way(r) && !reading.immutable) {
 		why = (struct err){ 0 };
 		r = open_copy(path, &reading, &why);
 	}

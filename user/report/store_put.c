@@ -8,8 +8,6 @@
  */
 #include <math.h>
 #include <string.h>
-#include <sys/types.h>
-#include <errno.h>
 
 #include "base/strbuf.h"
 #include "base/utf8.h"
@@ -366,12 +364,12 @@ static int put_report(struct store *store, const struct watched *w, double now, 
 	return rc == SQLITE_OK ? run(stmt) : rc;
 }
 
-int store_write_process(struct store *store, const struct watched *w, double now, bool ended, int64_t *ret_process)
+int store_write_process(struct store *store, const struct watched *w, double now, bool renew, int64_t *ret_process)
 {
 	struct found f;
 	int rc = find(store, w, now, &f);
 
-	if (ended)
+	if (renew)
 		f.same_end = false;
 	if (rc == SQLITE_OK)
 		rc = put_identity(store, w, now, &f);
