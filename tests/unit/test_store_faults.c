@@ -61,6 +61,7 @@ static void test_full_disk(void **state)
 {
 	struct watched killed = watched_by_hand(99);
 	_cleanup_(json_decrefp) json_t *report = report_by_hand(99, 1), *history = NULL;
+	struct err err = { 0 };
 	struct store *store;
 	uint64_t errors;
 	char filler[128];
@@ -109,6 +110,13 @@ static void test_full_disk(void **state)
 	assert_true(json_is_object(json_object_get(json_array_get(json_object_get(history, "processes"), 0), "last_report")));
 	store_free(store);
 	check_integrity(store_path);
+	/* full from the beginning: refused, and no hindrance later */
+	fill(filler);
+	snprintf(store_path, sizeof(store_path), "%s/second.db", store_dir);
+	assert_int_equal(store_open(&(struct store_options){ .path = store_path }, &store, &err), -ENOSPC);
+	assert_non_null(strstr(err.what, "full"));
+	unlink(filler);
+	store_free(store_open_here(NULL));
 	unmount_small();
 }
 

@@ -59,7 +59,8 @@ static const struct column event_columns[] = {
 	{ "time", "TIME", CELL_TEXT }, { "kind", "KIND", CELL_TEXT }, { "text", "TEXT", CELL_REST }, { 0 }
 };
 static const struct column all_event_columns[] = {
-	{ "time", "TIME", CELL_TEXT }, { "pid", "PID", CELL_TEXT }, { "kind", "KIND", CELL_TEXT }, { "text", "TEXT", CELL_REST }, { 0 }
+	{ "time", "TIME", CELL_TEXT }, { "pid", "PID", CELL_TEXT }, { "program", "PROGRAM", CELL_TEXT }, { "kind", "KIND", CELL_TEXT },
+	{ "text", "TEXT", CELL_REST }, { 0 }
 };
 
 /* "2026-11-21 03:04" (len 16) or with seconds (len 19) out of RFC 3339. */
@@ -86,6 +87,13 @@ static json_t *cut_text(const char *s, size_t columns)
 	return strbuf_error(&buf) ? NULL : json_text(strbuf_str(&buf));
 }
 
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash && slash[1] ? slash + 1 : path;
+}
+
 static json_t *line_text(const json_t *finding)
 {
 	const char *file = json_string_value(json_object_get(finding, "file"));
@@ -94,7 +102,7 @@ static json_t *line_text(const json_t *finding)
 
 	if (!file)
 		return json_null();
-	file = strrchr(file, '/') ? strrchr(file, '/') + 1 : file;
+	file = base_name(file);
 	if (asprintf(&text, line > 0 ? "%s:%lld" : "%s", file, (long long)line) < 0)
 		text = NULL;
 	return cut_text(text, LINE_COLUMNS);
@@ -114,6 +122,26 @@ static json_t *command_text(const json_t *process)
 	if (!buf.len && comm)
 		strbuf_appendf(&buf, "[%s]", comm);
 	return buf.len ? json_text(strbuf_str(&buf)) : json_null();
+}
+
+/* What the interpreter was asked to run: "app.py", "http.server" of -m, "-c"; else the interpreter. */
+static json_t *program_text(const json_t *process)
+{
+	const json_t *cmdline = json_object_get(json_object_get(process, "target"), "cmdline");
+	const char *first = json_string_value(json_array_get(cmdline, 0)), *comm = json_string_value(json_object_get(process, "comm"));
+
+	for (size_t i = 1; i < json_array_size(cmdline); i++) {
+		const char *word = json_string_value(json_array_get(cmdline, i));
+		const char *next = json_string_value(json_array_get(cmdline, i + 1));
+
+		if (!word || !strcmp(word, "-X") || !strcmp(word, "-W"))
+			i++;
+		else if (!strcmp(word, "-m") && next)
+			return cut_text(next, LINE_COLUMNS);
+		else if (word[0] != '-' || !strcmp(word, "-c"))
+			return cut_text(base_name(word), LINE_COLUMNS);
+	}
+	return cut_text(first ? base_name(first) : comm, LINE_COLUMNS);
 }
 
 static json_t *end_text(const json_t *process)
@@ -227,6 +255,7 @@ static json_t *event_row(struct json_builder *b, const json_t *process, const js
 
 	json_set(b, row, "time", short_time(json_object_get(event, "time"), 19));
 	json_set(b, row, "pid", shared(json_object_get(process, "target"), "pid"));
+	json_set(b, row, "program", program_text(process));
 	json_set(b, row, "kind", shared(event, "kind"));
 	json_set(b, row, "text", shared(event, "text"));
 	return row;

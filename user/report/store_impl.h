@@ -34,6 +34,8 @@ int store_check_kind(sqlite3 *db, int newest, int *ret_version, struct err *err)
 
 /* SQLite's result as a negative errno; -EUCLEAN for damage. */
 int store_errno(sqlite3 *db, int rc);
+/* The same before anything else was done: what our own statements do not fit is damaged. */
+int store_errno_opening(sqlite3 *db, int rc);
 int store_pragma_int(sqlite3 *db, const char *name, int64_t *ret_value);
 const char *store_end_name(enum process_end end);
 /* Settings that keep a hostile database from doing more than holding data. */

@@ -111,7 +111,7 @@ static int check(sqlite3 *db, struct err *err)
 	if (said && strcmp(said, "ok") != 0)
 		r = err_set(err, -EUCLEAN, "%s", said);
 	else if (rc != SQLITE_ROW && rc != SQLITE_INTERRUPT)
-		r = err_set(err, store_errno(db, rc), "%s", sqlite3_errmsg(db));
+		r = err_set(err, store_errno_opening(db, rc), "%s", sqlite3_errmsg(db));
 	sqlite3_finalize(stmt);
 	sqlite3_progress_handler(db, 0, NULL, NULL);
 	return r;
@@ -136,7 +136,7 @@ static int set_up(sqlite3 *db, struct err *err)
 		r = store_migrate(db, store_steps, store_version, err);
 	if (!r && rc == SQLITE_OK)
 		rc = sqlite3_exec(db, after, NULL, NULL, NULL);
-	return r || rc == SQLITE_OK ? r : err_set(err, store_errno(db, rc), "%s", sqlite3_errmsg(db));
+	return r || rc == SQLITE_OK ? r : err_set(err, store_errno_opening(db, rc), "%s", sqlite3_errmsg(db));
 }
 
 static int open_database(struct store *store, struct err *err)
@@ -151,9 +151,8 @@ static int open_database(struct store *store, struct err *err)
 	rc = r ? SQLITE_OK : store_prepare(store);
 	if (rc == SQLITE_OK && !r)
 		rc = store_settle(store);
-	/* a schema that our own statements do not fit is a damaged one */
 	if (rc != SQLITE_OK)
-		r = err_set(err, rc == SQLITE_ERROR ? -EUCLEAN : store_errno(store->db, rc), "%s", sqlite3_errmsg(store->db));
+		r = err_set(err, store_errno_opening(store->db, rc), "%s", sqlite3_errmsg(store->db));
 	if (r) {
 		for (int i = 0; i < STORE_STATEMENTS; i++)
 			sqlite3_finalize(take_ptr(store->stmt[i]));

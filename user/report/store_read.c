@@ -223,8 +223,9 @@ static json_t *end_json(sqlite3_stmt *stmt, int i)
 	return json_null();
 }
 
+/* Should there be too many, those in which something was found stay. */
 #define PROCESSES "SELECT id, pid, start_ticks, first_seen, last_seen, ended, end_code, ppid, worker_of, uid, comm, python, container, cmdline " \
-		  "FROM process WHERE (?1 = 0 OR pid = ?1) AND last_seen >= ?2 AND first_seen <= ?3 ORDER BY last_seen DESC, id DESC"
+		  "FROM process WHERE (?1 = 0 OR pid = ?1) AND last_seen >= ?2 AND first_seen <= ?3 ORDER BY notable DESC, last_seen DESC, id DESC"
 
 static void process_row(struct reader *r, sqlite3_stmt *stmt, struct row *row)
 {
@@ -390,8 +391,7 @@ int store_read_db(sqlite3 *db, const char *name, const struct store_query *query
 	rc = sqlite3_exec(db, "BEGIN", NULL, NULL, NULL);
 	if (rc == SQLITE_OK)
 		rc = read_all(&r, processes);
-	/* our own statements do not fit: its schema is damaged */
-	code = rc == SQLITE_ERROR ? -EUCLEAN : store_errno(db, rc);
+	code = store_errno_opening(db, rc);
 	if (code)
 		err_set(err, code, "cannot read the history %s: %s", name, sqlite3_errmsg(db));
 	sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);

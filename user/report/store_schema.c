@@ -101,6 +101,11 @@ int store_errno(sqlite3 *db, int rc)
 	}
 }
 
+int store_errno_opening(sqlite3 *db, int rc)
+{
+	return rc == SQLITE_ERROR ? -EUCLEAN : store_errno(db, rc);
+}
+
 int store_pragma_int(sqlite3 *db, const char *name, int64_t *ret_value)
 {
 	sqlite3_stmt *stmt = NULL;
@@ -140,7 +145,7 @@ int store_check_kind(sqlite3 *db, int newest, int *ret_version, struct err *err)
 	if (rc == SQLITE_OK)
 		rc = store_pragma_int(db, "schema_version", &schema);
 	if (rc != SQLITE_OK) {
-		r = store_errno(db, rc);
+		r = store_errno_opening(db, rc);
 		return err_set(err, r, "%s", sqlite3_errmsg(db));
 	}
 	if (application != STORE_APPLICATION && (application || version || schema))
