@@ -103,6 +103,8 @@ int store_trim(struct store *store, double now)
 		if (more)
 			break;
 	}
+	if (rc == SQLITE_OK)
+		rc = store_pragma_int(store->db, "freelist_count", &free_pages);
 	if (rc == SQLITE_OK && free_pages > VACUUM_PAGES)
 		rc = vacuum(store->db);
 	if (rc != SQLITE_OK)
