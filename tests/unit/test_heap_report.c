@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The writers of the census against tests/golden/heap_*.txt and *.json: a census alone, growth, a comparison of other processes from files, hostile
- * names. UPDATE_GOLDEN=1 rewrites the files; look at the difference before you keep it. GOLDEN_DIR says where they are (default tests/golden).
+ * names. UPDATE_GOLDEN=1 rewrites the files; look at the difference before you keep it.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -15,6 +15,7 @@
 
 #include "base/utf8.h"
 #include "census_by_hand.h"
+#include "golden.h"
 #include "report/heap.h"
 #include "target/proc.h"
 
@@ -69,32 +70,15 @@ static char *render(struct heap_report *report, write_fn write, const struct rep
 	return text;
 }
 
-static void check_golden(const char *name, const char *kind, const char *text)
-{
-	const char *dir = getenv("GOLDEN_DIR");
-	_cleanup_(freep) char *expected = calloc(1, 1 << 20);
-	char path[512];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/heap_%s.%s", dir ? dir : "tests/golden", name, kind);
-	f = fopen(path, getenv("UPDATE_GOLDEN") ? "w+" : "r");
-	if (!f)
-		fail_msg("cannot open %s: %s", path, strerror(errno));
-	if (getenv("UPDATE_GOLDEN"))
-		fputs(text, f);
-	rewind(f);
-	expected[fread(expected, 1, (1 << 20) - 1, f)] = '\0';
-	fclose(f);
-	assert_string_equal(text, expected);
-}
-
 static void check_both(const char *name, struct heap_report *report, unsigned width)
 {
 	_cleanup_(freep) char *text = render(report, heap_write_text, &(struct report_style){ .width = width });
 	_cleanup_(freep) char *json = render(report, heap_write_json, &(struct report_style){ .pretty = true });
+	char file[64];
 
-	check_golden(name, "txt", text);
-	check_golden(name, "json", json);
+	snprintf(file, sizeof(file), "heap_%s", name);
+	golden_check(file, "txt", text);
+	golden_check(file, "json", json);
 }
 
 static void test_alone(void **state)

@@ -18,6 +18,8 @@
 
 #include "base/cleanup.h"
 #include "base/utf8.h"
+#include "golden.h"
+#include "report/parse.h"
 #include "report/report.h"
 
 #define UNKNOWN_RATE { NAN, NAN, NAN }
@@ -180,35 +182,15 @@ static char *render(const struct report *report, const char *format, const struc
 	return text;
 }
 
-static void check_golden(const char *name, const char *text)
-{
-	const char *dir = getenv("GOLDEN_DIR");
-	_cleanup_(freep) char *expected = calloc(1, 1 << 20);
-	char path[512];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "%s/%s", dir ? dir : "tests/golden", name);
-	f = fopen(path, getenv("UPDATE_GOLDEN") ? "w+" : "r");
-	if (!f)
-		fail_msg("cannot open %s: %s", path, strerror(errno));
-	if (getenv("UPDATE_GOLDEN"))
-		fputs(text, f);
-	rewind(f);
-	expected[fread(expected, 1, (1 << 20) - 1, f)] = '\0';
-	fclose(f);
-	assert_string_equal(text, expected);
-}
-
 static void check_both(const char *name, struct report report)
 {
 	_cleanup_(freep) char *text = render(&report, "text", &(struct report_style){ .width = 80 });
 	_cleanup_(freep) char *json = render(&report, "json", &(struct report_style){ .pretty = true });
 	char file[64];
 
-	snprintf(file, sizeof(file), "report_%s.txt", name);
-	check_golden(file, text);
-	snprintf(file, sizeof(file), "report_%s.json", name);
-	check_golden(file, json);
+	snprintf(file, sizeof(file), "report_%s", name);
+	golden_check(file, "txt", text);
+	golden_check(file, "json", json);
 }
 
 static void test_golden(void **state)
@@ -218,6 +200,47 @@ static void test_golden(void **state)
 	check_both("unknown", unknown());
 	check_both("hostile", hostile());
 	check_both("nothing", nothing());
+}
+
+/* Without the source lines, which JSON does not have. */
+static void drop_sources(char *text)
+{
+	char *to = text;
+
+	for (char *line = text, *next; *line; line = next) {
+		next = line + strcspn(line, "\n") + 1;
+		if (strncmp(line, "      ", 6) != 0) {
+			memmove(to, line, (size_t)(next - line));
+			to += next - line;
+		}
+	}
+	*to = '\0';
+}
+
+/* A report that was kept as JSON looks the same when it is read back. */
+static void test_parsed(void **state)
+{
+	struct report reports[] = { ordinary(), unknown(), nothing() };
+	struct parsed_report *parsed = NULL;
+	json_t *other = json_object();
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(reports) / sizeof(*reports); i++) {
+		_cleanup_(freep) char *text = render(&reports[i], "text", &(struct report_style){ 0 });
+		_cleanup_(freep) char *json = render(&reports[i], "json", &(struct report_style){ 0 }), *again = NULL;
+		json_t *value = json_loads(json, 0, NULL);
+
+		assert_int_equal(report_parse(value, &parsed), 0);
+		again = render(parsed_report(parsed), "text", &(struct report_style){ 0 });
+		drop_sources(text);
+		assert_string_equal(text, again);
+		parsed_report_free(parsed);
+		json_decref(value);
+	}
+	json_object_set_new(other, "schema", json_string("leaksnoop.heap/1"));
+	assert_int_equal(report_parse(other, &parsed), -EINVAL);
+	assert_int_equal(report_parse(NULL, &parsed), -EINVAL);
+	json_decref(other);
 }
 
 /* No byte of a name may steer a terminal, whatever the style. */
@@ -334,7 +357,7 @@ static void test_errors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_golden), cmocka_unit_test(test_hostile_is_harmless),
+		cmocka_unit_test(test_golden), cmocka_unit_test(test_parsed), cmocka_unit_test(test_hostile_is_harmless),
 		cmocka_unit_test(test_colours_add_nothing_else), cmocka_unit_test(test_first_line_of_code),
 		cmocka_unit_test(test_json_reads_back), cmocka_unit_test(test_broken_stream), cmocka_unit_test(test_errors),
 	};

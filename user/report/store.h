@@ -23,11 +23,17 @@ struct store;
 struct store_options {
 	const char *path;                  /* its folder is made if only the last part is missing */
 	double retain_seconds;             /* 0: for ever */
+	uint64_t max_bytes;                /* the oldest hours go when it is larger; 0: STORE_MAX_BYTES */
 };
 
-/* For writing. -EBUSY: another 'watch' writes it; -ENOTSUP: it is of a newer leaksnoop; else errno of the disk. */
+#define STORE_MAX_BYTES (1ull << 30)
+
+/*
+ * For writing. -EBUSY: another 'watch' writes it; -ENOTSUP: it is of a newer leaksnoop; -EINVAL: it is no history, and never was one; else
+ * errno of the disk. A history that is damaged is moved aside (FILE.corrupt-TIME) and a new one begun: store_take_notice() says so.
+ */
 int store_open(const struct store_options *options, struct store **ret_store, struct err *err);
-/* Closes and opens anew (SIGHUP: the file may have been moved away). */
+/* Closes and opens anew (SIGHUP: the file may have been moved away). After a failure the store lives on and tries again later. */
 int store_reopen(struct store *store, struct err *err);
 void store_free(struct store *store);
 DEFINE_CLEANUP(struct store, store_free)
@@ -36,18 +42,22 @@ DEFINE_CLEANUP(struct store, store_free)
 int store_put_process(struct store *store, const struct watched *w, struct timespec now);
 /* An event as printed (leaksnoop.event/1; report: the last one, for exit, killed, oom). */
 int store_put_event(struct store *store, const struct watched *w, const char *kind, const char *text, struct timespec now);
-/* Now and then: retention, checkpoint, retries. Several puts between two ticks are one transaction. */
+/* Every few seconds: commits, retries, and gives time (a few 10 ms at most) to retention. Several puts between two ticks are one transaction.
+ * Notices when the file was moved or removed, and begins a new one. */
 int store_tick(struct store *store, struct timespec now);
 bool store_is_ok(const struct store *store);
 uint64_t store_errors(const struct store *store);
 /* What failed last; "" nothing. */
 const char *store_error(const struct store *store);
+/* What the user should be told once (the file was damaged, or went away); NULL: nothing. Good until the next call. */
+const char *store_take_notice(struct store *store);
 
 /* Reading, by anybody who may read the file. */
 struct store_query {
 	pid_t pid;                         /* 0: all */
 	double since, until;               /* seconds since the epoch; 0: open */
+	bool summary;                      /* no hours and no reports: what a table of processes needs */
 };
 /* leaksnoop.history/1: {"schema", "file", "processes": [{target..., "first_seen", "last_seen", "end", "end_code", "hours": [..], "events": [..],
- * "last_report": report/1 or null}]}. Owned by the caller. Works while a writer is at it, on a read-only medium, and on what a crash left. */
+ * "last_report": report/1 or null}]}, worst first (docs/history.md). Owned by the caller. Works while a writer is at it, on a read-only medium, and on what a crash left. */
 int store_read(const char *path, const struct store_query *query, json_t **ret_history, struct err *err);
