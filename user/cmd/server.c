@@ -17,8 +17,9 @@
 
 #define NS 1000000000ull
 #define IDLE_SECONDS 10u
-/* When all connections are taken: what has sent no request for that long is ended. */
-#define HURRY_NS NS
+/* When all connections are taken: what has sent no request for that long is ended, and what takes so long to read the answer. */
+#define HURRY_ASKING_NS NS
+#define HURRY_READING_NS (5 * NS)
 /* The page of metrics is good for that long. */
 #define FRESH_NS NS
 /* A connection's memory: bounds its request's headers (431 beyond). */
@@ -229,15 +230,30 @@ static void on_connection(void *cls, struct MHD_Connection *connection, void **s
 /* How long a client may take, from its beginning. */
 static uint64_t client_may_ns(const struct server *server, const struct client *client)
 {
-	return server->n_clients >= SERVER_CONNECTIONS && !client->asked ? HURRY_NS : SERVER_SECONDS * NS;
+	if (server->n_clients < SERVER_CONNECTIONS)
+		return SERVER_SECONDS * NS;
+	return client->asked ? HURRY_READING_NS : HURRY_ASKING_NS;
 }
 
-static void end_overdue(struct server *server, uint64_t now_ns)
+/*
+ * Has it left amid its request? libmicrohttpd waits for edges: of an end that came with the data, before it read that, it would hear no
+ * more, and the connection would be taken until it times out.
+ */
+static bool client_is_gone(const struct client *client)
+{
+	char c;
+	ssize_t n = client->asked ? 1 : recv(client->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+/* libmicrohttpd hears of it by a new edge. */
+static void end_clients(struct server *server, uint64_t now_ns)
 {
 	for (size_t i = 0; i < SERVER_CONNECTIONS; i++) {
 		struct client *client = &server->clients[i];
 
-		if (client->used && now_ns - client->began_ns >= client_may_ns(server, client))
+		if (client->used && (now_ns - client->began_ns >= client_may_ns(server, client) || client_is_gone(client)))
 			shutdown(client->fd, SHUT_RDWR);
 	}
 }
@@ -330,11 +346,11 @@ int server_step(struct server *server)
 {
 	bool was_full = server->n_clients >= SERVER_CONNECTIONS;
 
-	end_overdue(server, clock_mono_ns(&clock_real));
 	if (MHD_run(server->daemon) != MHD_YES)
 		return -EIO;
 	/* While it is full the daemon does not listen; that there is room again it sees at its next run only. */
 	if (was_full && server->n_clients < SERVER_CONNECTIONS && MHD_run(server->daemon) != MHD_YES)
 		return -EIO;
+	end_clients(server, clock_mono_ns(&clock_real));
 	return 0;
 }

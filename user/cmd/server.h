@@ -4,7 +4,7 @@
  * thread): server_fd() is readable when server_step() has something to do.
  *
  * What clients can take is bounded, whatever they do: SERVER_CONNECTIONS at once, SERVER_SECONDS for each from its start to its end (one
- * request each); when all are taken those that have not even sent their request are ended after a second; and metrics are made at most
+ * request each); when all are taken those that have not even sent their request are ended after a second, the others after five; and metrics are made at most
  * once a second, by at most SERVER_COPIES of them in memory: in between, the last are served again.
  */
 #pragma once

@@ -15,7 +15,6 @@
 #include "base/cleanup.h"
 #include "cmd/options.h"
 
-#define BACKLOG 64
 #define UNIX_PREFIX "unix:"
 
 union address {
@@ -113,7 +112,7 @@ static int listen_tcp(const char *where, struct server_socket *sock, struct err 
 	sock->fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	/* Connections of a server that ended a moment ago are no reason to refuse. */
 	if (sock->fd < 0 || setsockopt(sock->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) || bind(sock->fd, &address.any, len) ||
-	    listen(sock->fd, BACKLOG) || getsockname(sock->fd, &address.any, &len))
+	    listen(sock->fd, SOMAXCONN) || getsockname(sock->fd, &address.any, &len))
 		return err_set(err, -errno, "cannot listen on %.100s: %s", where, strerror(errno));
 	if (getnameinfo(&address.any, len, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV))
 		return err_set(err, -EIO, "cannot name the address of %.100s", where);
@@ -166,7 +165,7 @@ static int listen_unix(const char *path, struct server_socket *sock, struct err 
 	sock->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	/* It must never be there with a wider mode. */
 	mask = umask(0117);
-	r = sock->fd < 0 || bind(sock->fd, &address.any, sizeof(address.un)) || listen(sock->fd, BACKLOG) || lstat(path, &sock->made) ? -errno : 0;
+	r = sock->fd < 0 || bind(sock->fd, &address.any, sizeof(address.un)) || listen(sock->fd, SOMAXCONN) || lstat(path, &sock->made) ? -errno : 0;
 	umask(mask);
 	if (r < 0)
 		return err_set(err, r, "cannot listen on %s: %s", path, strerror(-r));
