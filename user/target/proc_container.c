@@ -27,6 +27,8 @@
 #define CGROUP_MAX 65536
 #define HASH_SHOWN 12
 #define NAME_MAX_SHOWN 64
+/* The host's first mount namespace, from Linux 6.18 (MNT_NS_INIT_INO in include/uapi/linux/nsfs.h): for where PID 1 may not be looked at. */
+#define HOST_MNT_NS 0xeffffff8u
 
 struct part {
 	const char *text;
@@ -172,7 +174,7 @@ static int name_by_namespace(pid_t pid, char **ret_name)
 		r = differs(pid, path, &st);
 		if (r < 0)
 			return r;
-		if (r == 0)
+		if (r == 0 || (!strcmp(kinds[i], "mnt") && st.st_ino == HOST_MNT_NS))
 			continue;
 		snprintf(name, sizeof(name), "%s:[%llu]", kinds[i], (unsigned long long)st.st_ino);
 		*ret_name = strdup(name);
