@@ -59,26 +59,17 @@ def visible_targets(tmp_path, owner=0, mode=0o755):
     yield place
 
 
-class Target:
-    """leaky_service.py by a command of its own; pid is the Python's, below whatever starts it."""
+def target(place, *prefix, command=("/usr/bin/python3",), env=None):
+    return harness.Target(harness.Interpreter("service-3", list(command)), str(place / "leaky_service.py"), "--rate", 500, "--duration", 600,
+                          prefix=prefix, env=env)
 
-    def __init__(self, place, prefix, interpreter=("/usr/bin/python3",), env=None):
-        self.process = subprocess.Popen([*prefix, *interpreter, str(place / "leaky_service.py"), "--rate", "500", "--duration", "600"],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=harness.clean_environment(env))
-        self.lines = harness.Lines(self.process.stdout)
-        assert self.lines.wait("ready", 60) is not None
-        self.pid = self.process.pid
-        while children := open("/proc/%d/task/%d/children" % (self.pid, self.pid)).read().split():
-            self.pid = int(children[0])
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+def python_of(started):
+    """The PID of the Python itself, below whatever starts it."""
+    pid = started.pid
+    while children := open("/proc/%d/task/%d/children" % (pid, pid)).read().split():
+        pid = int(children[0])
+    return pid
 
 
 def test_unit_is_well_formed(tmp_path):
@@ -119,24 +110,25 @@ def test_host_is_no_container(leaky):
 
 
 def test_other_user(tmp_path):
-    with visible_targets(tmp_path) as place, Target(place, NOBODY) as target:
-        check_sampled(attach(target.pid))
-        harness.check_refusal(attach(target.pid, "--format", "text", without=["CAP_DAC_OVERRIDE"]), "memory of process %d for writing" % target.pid, hint=False)
-        assert attach(target.pid, "--mode", "passive", without=["CAP_DAC_OVERRIDE"]).status == 0
+    with visible_targets(tmp_path) as place, target(place, *NOBODY) as other:
+        check_sampled(attach(other.pid))
+        refusal = attach(other.pid, "--format", "text", without=["CAP_DAC_OVERRIDE"])
+        harness.check_refusal(refusal, "memory of process %d for writing" % other.pid, hint=False)
+        assert attach(other.pid, "--mode", "passive", without=["CAP_DAC_OVERRIDE"]).status == 0
 
 
 def test_private_folder(tmp_path):
     """Program and interpreter where only their user can go."""
     with visible_targets(tmp_path, owner=65534, mode=0o700) as place:
         shutil.copy(os.path.realpath("/usr/bin/python3"), place / "python3")
-        with Target(place, NOBODY, [str(place / "python3")], {"PYTHONHOME": "/usr"}) as target:
-            check_sampled(attach(target.pid))
+        with target(place, *NOBODY, command=[str(place / "python3")], env={"PYTHONHOME": "/usr"}) as private:
+            check_sampled(attach(private.pid))
 
 
 def test_own_namespaces(tmp_path):
     """User, mount and PID namespaces of its own, made by another user."""
-    with visible_targets(tmp_path) as place, Target(place, (*NOBODY, *NAMESPACES)) as target:
-        report = check_sampled(attach(target.pid))
+    with visible_targets(tmp_path) as place, target(place, *NOBODY, *NAMESPACES) as starter:
+        report = check_sampled(attach(python_of(starter)))
         assert report["target"]["container"].startswith("pid:[")
 
 
@@ -155,10 +147,10 @@ def test_deleted_library(tmp_path):
     """As after an upgrade: the libpython it runs with is no file any more."""
     interpreter, library = libpython()
     copy = shutil.copy(library, tmp_path)
-    with visible_targets(tmp_path) as place, Target(place, (), interpreter.command, {"LD_PRELOAD": copy}) as target:
+    with visible_targets(tmp_path) as place, target(place, command=interpreter.command, env={"LD_PRELOAD": copy}) as upgraded:
         os.unlink(copy)
-        check_sampled(attach(target.pid))
-        harness.check_refusal(attach(target.pid, "--format", "text", without=["CAP_CHECKPOINT_RESTORE"]), "no permission to open its program")
+        check_sampled(attach(upgraded.pid))
+        harness.check_refusal(attach(upgraded.pid, "--format", "text", without=["CAP_CHECKPOINT_RESTORE"]), "no permission to open its program")
 
 
 @pytest.mark.parametrize("name", ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"])
