@@ -124,6 +124,15 @@ def test_pages(server):
     assert server.get("/metrics?name[]=x")[0] == 200
 
 
+def test_every_metric_is_documented(server):
+    """By its name, or by the end of it after another's ("`leaksnoop_process_live_bytes`, `_live_blocks`")."""
+    text = (harness.ROOT / "docs" / "service.md").read_text()
+    names = re.findall(r"^# TYPE (\w+) ", server.get()[2].decode(), re.M)
+    assert len(names) > 30
+    ends = tuple(re.findall(r"`(_\w+)", text))
+    assert [name for name in names if not (re.search(r"`%s[`{]" % name, text) or name.endswith(ends))] == []
+
+
 @pytest.mark.parametrize("path", ["/metric", "/metrics/", "//metrics", "/../metrics", "/%2e%2e/etc/passwd", "/" + "x" * 3000, "/healthz/x"])
 def test_other_paths(server, path):
     status, _, body = server.get(path)
