@@ -188,6 +188,23 @@ static void test_leak_that_stopped(void **state)
 	alerts_free(h.alerts);
 }
 
+/* A burst at first is not what later growth is measured by: the last report is. */
+static void test_leak_after_a_burst(void **state)
+{
+	struct host h = host_new(0);
+	struct watched w = process(7);
+
+	(void)state;
+	w.growth = 10e6;
+	report(&h, &w, VERDICT_leak, 0.9);
+	report(&h, &w, VERDICT_leak, 0.9);
+	w.growth = 500e3;
+	report(&h, &w, VERDICT_leak, 0.9);
+	look(&h, &w, false, 7200);
+	expect(&h, 1, 0);
+	alerts_free(h.alerts);
+}
+
 static void test_rate(void **state)
 {
 	struct host h = host_new(MIB);
@@ -342,6 +359,7 @@ int main(void)
 		cmocka_unit_test(test_flapping),
 		cmocka_unit_test(test_unknown_and_confidence),
 		cmocka_unit_test(test_leak_that_stopped),
+		cmocka_unit_test(test_leak_after_a_burst),
 		cmocka_unit_test(test_rate),
 		cmocka_unit_test(test_rate_around_the_bound),
 		cmocka_unit_test(test_both),

@@ -23,14 +23,14 @@
 #define RAISE_REPORTS 2
 #define RAISE_NS (120 * 1000000000ull)
 #define END_NS (600 * 1000000000ull)
-/* Growth below this share of the most that came with a report of leak: the leak has stopped. */
+/* Growth below this share of what came with the last report of leak: the leak has stopped. */
 #define STOPPED_SHARE 0.1
 
 struct alert {
 	uint64_t start_ticks;
 	bool leak;                         /* the last report with an opinion said so */
 	unsigned leak_reports;             /* in a row */
-	double leak_growth;                /* the most seen with them; 0: not known */
+	double leak_growth;                /* with the last of them; 0: not known */
 	uint64_t rate_since_ns;            /* the rate holds without a break since; 0: it does not */
 	bool raised;
 	uint64_t raised_ns, held_ns;       /* when it was raised, and when a condition held last */
@@ -82,7 +82,7 @@ static void take_report(const struct alerts_options *options, struct alert *a, c
 	}
 	if (a->leak_reports < RAISE_REPORTS)
 		a->leak_reports++;
-	if (w->growth > a->leak_growth)
+	if (isfinite(w->growth))
 		a->leak_growth = w->growth;
 }
 
