@@ -5,7 +5,7 @@
  *
  * Two conditions, of which either may raise an alert and both must be off to end it:
  *   leak  its last report that had an opinion says leak. A report is of the past, so growth that has fallen to a fraction of what it was
- *         while reports said so takes it back. "unknown" (a new sampling has just begun) is no opinion.
+ *         then takes it back. "unknown" (a new sampling has just begun) is no opinion.
  *   rate  its growth is over the bound.
  * NAN says nothing: it holds no rate, and takes back no leak.
  */
