@@ -123,9 +123,11 @@ fmt: ## format the C sources (.clang-format)
 
 install: all ## install to PREFIX (default /usr/local)
 	install -D -m 755 $(B)/leaksnoop $(DESTDIR)$(PREFIX)/sbin/leaksnoop
+	@mkdir -p $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's#@SBINDIR@#$(PREFIX)/sbin#' packaging/leaksnoop.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/leaksnoop.service
 
 uninstall: ## remove what install put there
-	rm -f $(DESTDIR)$(PREFIX)/sbin/leaksnoop
+	rm -f $(DESTDIR)$(PREFIX)/sbin/leaksnoop $(DESTDIR)$(PREFIX)/lib/systemd/system/leaksnoop.service
 
 clean: ## remove what was built
 	rm -rf build build-san

@@ -16,7 +16,7 @@ PATH=$PATH:/usr/sbin:/sbin # bpftool and debootstrap live there, which is not in
 export PATH
 
 BUILD="clang llvm bpftool libbpf-dev libelf-dev libzydis-dev libjansson-dev zlib1g-dev libsqlite3-dev libmicrohttpd-dev libcap-ng-dev libsystemd-dev pkg-config make gcc libc6-dev python3"
-TEST="libcmocka-dev python3-pytest python3-numpy libjemalloc2 debootstrap clang-format prometheus"
+TEST="libcmocka-dev python3-pytest python3-numpy libjemalloc2 debootstrap clang-format prometheus curl systemd"
 BENCH="wrk gunicorn python3-flask python3-numpy python3-venv"
 
 fail() {

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * When to wake somebody: once when a process's verdict turns to leak or its growth passes a bound, and once more when that has ended.
- * Hysteresis: raised when it holds at two reports (or for two minutes of readings), ended when it has not held for ten minutes, or for
- * good with the process. Pure: time is given.
+ * Hysteresis: raised when it holds at two reports in a row (or for two minutes of readings), ended when it has not held for ten minutes, or
+ * for good with the process. A leak that was reported holds until a report says otherwise, or the process grows by less than a tenth of what
+ * it did. Pure: time is given. Memory: what is pending or on only, one state a PID.
  */
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/cleanup.h"
@@ -29,3 +31,6 @@ DEFINE_CLEANUP(struct alerts, alerts_free)
 enum alert_change alerts_look(struct alerts *alerts, struct watched *w, bool fresh, uint64_t now_ns, char *ret_why, size_t size);
 /* The process is gone (w->end says how): what was raised ends. */
 enum alert_change alerts_gone(struct alerts *alerts, struct watched *w, uint64_t now_ns, char *ret_why, size_t size);
+
+/* Processes of which something is remembered: an alert is on, or on its way. */
+size_t alerts_pending(const struct alerts *alerts);

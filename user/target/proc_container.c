@@ -27,6 +27,8 @@
 #define CGROUP_MAX 65536
 #define HASH_SHOWN 12
 #define NAME_MAX_SHOWN 64
+/* The host's first mount namespace, from Linux 6.18 (MNT_NS_INIT_INO in include/uapi/linux/nsfs.h): for where PID 1 may not be looked at. */
+#define HOST_MNT_NS 0xeffffff8u
 
 struct part {
 	const char *text;
@@ -134,11 +136,19 @@ int proc_container_parse(const char *text, size_t len, char **ret_name)
 	return *ret_name ? 0 : -ENOMEM;
 }
 
-/* Is what /proc/PID/<name> leads to other than what /proc/self/<name> does? 1 yes, 0 no, negative errno. */
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
+/*
+ * Is what /proc/PID/<name> leads to other than what /proc/self/<name> and /proc/1/<name> do? 1 yes, 0 no, negative errno. PID 1 counts as
+ * home, too: as a service with a mount namespace of our own we are the odd one.
+ */
 static int differs(pid_t pid, const char *name, struct stat *ret_theirs)
 {
+	struct stat ours, init;
 	char path[64];
-	struct stat ours;
 
 	snprintf(path, sizeof(path), "/proc/self/%s", name);
 	if (stat(path, &ours) < 0)
@@ -146,7 +156,10 @@ static int differs(pid_t pid, const char *name, struct stat *ret_theirs)
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
 	if (stat(path, ret_theirs) < 0)
 		return procfile_errno(pid, -errno);
-	return ours.st_ino != ret_theirs->st_ino || ours.st_dev != ret_theirs->st_dev;
+	if (is_same_file(&ours, ret_theirs))
+		return 0;
+	snprintf(path, sizeof(path), "/proc/1/%s", name);
+	return stat(path, &init) < 0 || !is_same_file(&init, ret_theirs);
 }
 
 static int name_by_namespace(pid_t pid, char **ret_name)
@@ -161,7 +174,7 @@ static int name_by_namespace(pid_t pid, char **ret_name)
 		r = differs(pid, path, &st);
 		if (r < 0)
 			return r;
-		if (r == 0)
+		if (r == 0 || (!strcmp(kinds[i], "mnt") && st.st_ino == HOST_MNT_NS))
 			continue;
 		snprintf(name, sizeof(name), "%s:[%llu]", kinds[i], (unsigned long long)st.st_ino);
 		*ret_name = strdup(name);

@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <linux/magic.h>
 #include <linux/perf_event.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -106,8 +108,19 @@ void kernel_facts_read(struct kernel_facts *ret_facts)
 		memcpy(ret_facts->release, uts.release, sizeof(ret_facts->release));
 }
 
-/* A tracefs of our own: a mount that hangs nowhere and goes when its descriptor is closed. */
-static int tracefs_open(void)
+/* Where tracefs is mounted as it is on most hosts. */
+static int tracefs_mounted(void)
+{
+	_cleanup_(closep) int fd = open("/sys/kernel/tracing", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct statfs fs;
+
+	if (fd < 0 || fstatfs(fd, &fs))
+		return -errno;
+	return fs.f_type == TRACEFS_MAGIC ? take_fd(&fd) : -ENOENT;
+}
+
+/* Else a tracefs of our own, which takes CAP_SYS_ADMIN: a mount that hangs nowhere and goes when its descriptor is closed. */
+static int tracefs_mount(void)
 {
 	_cleanup_(closep) int fs = (int)syscall(SYS_fsopen, "tracefs", FSOPEN_CLOEXEC);
 	int mnt;
@@ -116,6 +129,13 @@ static int tracefs_open(void)
 		return -errno;
 	mnt = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
 	return mnt < 0 ? -errno : mnt;
+}
+
+static int tracefs_open(void)
+{
+	int fd = tracefs_mounted();
+
+	return fd < 0 ? tracefs_mount() : fd;
 }
 
 int kernel_tracepoint_id(const char *category, const char *name)

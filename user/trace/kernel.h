@@ -50,7 +50,7 @@ int kernel_uprobe_multi(int prog_fd, const char *path, const uint64_t *offsets, 
 			bool on_return, int pid);
 /* The dynamic type of a perf PMU ("uprobe"), or -ENOENT. */
 int kernel_pmu_type(const char *name);
-/* The id of a tracepoint, through a tracefs mounted for ourselves alone: needs none on the host. */
+/* The id of a tracepoint, through the host's tracefs, or one mounted for ourselves alone where there is none (CAP_SYS_ADMIN). */
 int kernel_tracepoint_id(const char *category, const char *name);
 /* A perf event of that tracepoint, of every task on every CPU once a BPF program is attached to it. A descriptor or a negative errno. */
 int kernel_tracepoint_open(const char *category, const char *name);
