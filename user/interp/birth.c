@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#include "interp/birth.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "interp/python_impl.h"
+
+struct birth {
+	struct python *python;   /* image, version and layout: not validated, for there is nothing yet to validate */
+};
+
+void birth_free(struct birth *birth)
+{
+	if (!birth)
+		return;
+	python_free(birth->python);
+	free(birth);
+}
+
+int birth_open(pid_t pid, struct birth **ret_birth, struct err *err)
+{
+	_cleanup_(birth_freep) struct birth *birth = calloc(1, sizeof(*birth));
+	int r;
+
+	if (!birth)
+		return err_set(err, -ENOMEM, "out of memory");
+	r = python_open_image(pid, &birth->python, err);
+	if (r)
+		return r;
+	*ret_birth = take_ptr(birth);
+	return 0;
+}
+
+int birth_look(const struct birth *birth, raddr_t *ret_slot)
+{
+	const struct python *python = birth->python;
+	raddr_t slot = raddr_add(python->runtime, python->layout.rt_interpreters_head), value;
+	int r = rmem_ptr(python->mem, slot, &value);
+
+	if (!r && value.v) {
+		slot = raddr_add(value, python->layout.in_threads_head);
+		r = rmem_ptr(python->mem, slot, &value);
+	}
+	if (r)
+		return r;
+	*ret_slot = slot;
+	return value.v != 0;
+}
+
+raddr_t birth_end_slot(const struct birth *birth)
+{
+	return raddr_add(birth->python->runtime, birth->python->layout.rt_finalizing);
+}
+
+bool birth_is_ending(const struct birth *birth)
+{
+	raddr_t value;
+
+	return !rmem_ptr(birth->python->mem, birth_end_slot(birth), &value) && value.v;
+}
+
+const char *birth_version(const struct birth *birth)
+{
+	return birth->python->version;
+}
