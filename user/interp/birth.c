@@ -34,18 +34,25 @@ int birth_open(pid_t pid, struct birth **ret_birth, struct err *err)
 
 int birth_look(const struct birth *birth, raddr_t *ret_slot)
 {
-	const struct python *python = birth->python;
-	raddr_t slot = raddr_add(python->runtime, python->layout.rt_interpreters_head), value;
-	int r = rmem_ptr(python->mem, slot, &value);
+	const struct layout *l = &birth->python->layout;
+	/* Each pointer is in what the one before points at; the last two are in the same thread state. Compilers move these writes about. */
+	const uint32_t offsets[] = { l->rt_interpreters_head, l->in_threads_head, l->ts_interp, l->ts_thread_id };
+	raddr_t base = birth->python->runtime, value;
 
-	if (!r && value.v) {
-		slot = raddr_add(value, python->layout.in_threads_head);
-		r = rmem_ptr(python->mem, slot, &value);
+	for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
+		raddr_t slot = raddr_add(base, offsets[i]);
+		int r = rmem_ptr(birth->python->mem, slot, &value);
+
+		if (r)
+			return r;
+		if (!value.v) {
+			*ret_slot = slot;
+			return 0;
+		}
+		if (i < 2)
+			base = value;
 	}
-	if (r)
-		return r;
-	*ret_slot = slot;
-	return value.v != 0;
+	return 1;
 }
 
 raddr_t birth_end_slot(const struct birth *birth)
