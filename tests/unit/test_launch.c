@@ -214,7 +214,7 @@ static void look(struct seen *seen, pid_t pid)
 
 	if (r < 0) {
 		seen->look_error = r;
-	} else if (r == 0) {
+	} else if (r != BIRTH_READY) {
 		assert_int_equal(launch_watch(seen->launch, pid, slot), 0);
 	} else if (!seen->born) {
 		struct python *python;
@@ -226,6 +226,7 @@ static void look(struct seen *seen, pid_t pid)
 			fail_msg("at its birth: %s", err.what);
 		if (slots_read(python, &slots, &err))
 			fail_msg("at its birth: %s", err.what);
+		assert_int_equal(slots.allocator, ALLOCATOR_PYMALLOC);
 		assert_string_equal(python_version(python), birth_version(seen->birth));
 		python_free(python);
 		assert_int_equal(launch_watch(seen->launch, pid, birth_end_slot(seen->birth)), 0);

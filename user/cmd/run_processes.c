@@ -21,6 +21,7 @@
 #define SAMPLED_AFTER_NS (500 * MS)
 #define FORKED_AFTER_NS (50 * MS)
 #define UNBORN_AFTER_NS (5 * MS)         /* where there are no watchpoints */
+#define EMPTY_NS (20 * MS)
 #define LOOK_FIRST_NS (1000 * MS)
 #define LOOKS_MAX 6
 #define SHORT_NS (1000 * MS)
@@ -33,7 +34,7 @@ struct run_process {
 	uint64_t report_ns;              /* the next report of --interval */
 	unsigned looks;
 	bool forked;                     /* a copy, of which nothing is known yet but that it is a Python */
-	bool counted, done;
+	bool counted, waited, done;
 };
 
 static struct run_process *process_of(const struct run *run, pid_t pid)
@@ -175,14 +176,22 @@ static void born(struct run *run, pid_t pid, struct run_process *process)
 /* Goes on from pointer to pointer until the interpreter is there. */
 static void look_for_birth(struct run *run, pid_t pid, struct run_process *process)
 {
-	raddr_t slot;
+	raddr_t slot = RADDR_NULL;
 	int r = birth_look(process->birth, &slot);
 
 	process->due_ns = 0;
-	if (r > 0)
+	if (r < 0)
+		return;
+	if (r == BIRTH_READY || (r == BIRTH_EMPTY && process->waited)) {
 		born(run, pid, process);
-	else if (!r && (run->options.mode == TRACE_SAMPLED || launch_watch(run->launch, pid, slot)))
-		process->due_ns = now() + (run->options.mode == TRACE_SAMPLED ? SAMPLED_AFTER_NS : UNBORN_AFTER_NS);
+	} else if (run->options.mode == TRACE_SAMPLED) {
+		process->due_ns = now() + SAMPLED_AFTER_NS;
+	} else if (launch_watch(run->launch, pid, slot)) {
+		process->due_ns = now() + UNBORN_AFTER_NS;
+	} else if (r == BIRTH_EMPTY) {
+		/* It may be mimalloc that serves it. */
+		process->due_ns = now() + EMPTY_NS;
+	}
 }
 
 /* Is it a Python? */
@@ -310,6 +319,7 @@ static void step_attachment(struct run *run, struct run_process *process, uint64
 
 static void look_again(struct run *run, pid_t pid, struct run_process *process)
 {
+	process->waited = true;
 	if (process->birth)
 		look_for_birth(run, pid, process);
 	else

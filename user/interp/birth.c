@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "interp/obmalloc_state.h"
 #include "interp/python_impl.h"
+#include "interp/slots.h"
 
 struct birth {
 	struct python *python;   /* image, version and layout: not validated, for there is nothing yet to validate */
@@ -32,12 +34,23 @@ int birth_open(pid_t pid, struct birth **ret_birth, struct err *err)
 	return 0;
 }
 
+/* From 3.13 a pymalloc without arenas is taken for mimalloc (slots.c): then the first is waited for. */
+static int await_arenas(struct python *python, raddr_t interp, raddr_t *ret_slot)
+{
+	struct slots slots;
+
+	(void)obmalloc_settle(python);
+	if (slots_read(python, &slots, NULL) || slots.allocator != ALLOCATOR_MIMALLOC || obmalloc_arenas_slot(python, interp, ret_slot))
+		return BIRTH_READY;
+	return BIRTH_EMPTY;
+}
+
 int birth_look(const struct birth *birth, raddr_t *ret_slot)
 {
 	const struct layout *l = &birth->python->layout;
 	/* Each pointer is in what the one before points at; the last two are in the same thread state. Compilers move these writes about. */
 	const uint32_t offsets[] = { l->rt_interpreters_head, l->in_threads_head, l->ts_interp, l->ts_thread_id };
-	raddr_t base = birth->python->runtime, value;
+	raddr_t base = birth->python->runtime, base_interp = RADDR_NULL, value;
 
 	for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
 		raddr_t slot = raddr_add(base, offsets[i]);
@@ -47,12 +60,14 @@ int birth_look(const struct birth *birth, raddr_t *ret_slot)
 			return r;
 		if (!value.v) {
 			*ret_slot = slot;
-			return 0;
+			return BIRTH_UNBORN;
 		}
+		if (i == 0)
+			base_interp = value;
 		if (i < 2)
 			base = value;
 	}
-	return 1;
+	return await_arenas(birth->python, base_interp, ret_slot);
 }
 
 raddr_t birth_end_slot(const struct birth *birth)

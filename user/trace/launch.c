@@ -204,7 +204,17 @@ uint64_t launch_stops(const struct launch *l)
 	return l->stops;
 }
 
-/* Stops one, so that it can be let go: the kernel does that for stopped tracees only. */
+/* Whoever stopped at a fork has made another, which is traced, too; unless it was let go already. */
+static void note_last_born(struct launch *l, pid_t tid, int event)
+{
+	pid_t born = launch_message(tid);
+
+	if ((event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE) && born > 0 &&
+	    !ptrace(PTRACE_INTERRUPT, born, NULL, NULL))
+		(void)map64_put(l->threads, (uint64_t)born, NULL);
+}
+
+/* Lets those go that have stopped: the kernel allows it only then. */
 static void let_go_step(struct launch *l)
 {
 	siginfo_t info = { 0 };
@@ -216,6 +226,8 @@ static void let_go_step(struct launch *l)
 
 		if (waitpid(tid, &status, __WALL | WNOHANG) != tid)
 			return;
+		if (WIFSTOPPED(status))
+			note_last_born(l, tid, status >> 16);
 		if (WIFSTOPPED(status))
 			ptrace(PTRACE_DETACH, tid, NULL, (void *)(long)launch_signal(tid, status, &watch));
 		map64_remove(l->threads, (uint64_t)tid, NULL);

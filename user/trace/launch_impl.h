@@ -41,3 +41,5 @@ void launch_forget_watch(struct launch_process *process);
 int launch_add(struct launch *launch, pid_t pid, pid_t parent, struct launch_process **ret_process);
 /* Is a stop's signal meant for the thread, and not made by our own watchpoints? */
 int launch_signal(pid_t tid, int status, uint64_t *ret_watch);
+/* What the event of a stop is about: a TID, or a status. */
+pid_t launch_message(pid_t tid);

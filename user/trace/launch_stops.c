@@ -90,7 +90,7 @@ static int resume(pid_t tid, int signal)
 	return ptrace(PTRACE_CONT, tid, NULL, (void *)(long)signal) < 0 && errno != ESRCH ? -errno : 0;
 }
 
-static pid_t event_message(pid_t tid)
+pid_t launch_message(pid_t tid)
 {
 	unsigned long message = 0;
 
@@ -193,7 +193,7 @@ static bool ends_process(const struct launch_process *process, pid_t tid)
 {
 	struct user_regs_struct regs;
 
-	if (!process->running || event_message(tid) & 0x7f)
+	if (!process->running || launch_message(tid) & 0x7f)
 		return true;
 	return !ptrace(PTRACE_GETREGS, tid, NULL, &regs) && regs.orig_rax == SYS_exit_group;
 }
@@ -307,7 +307,7 @@ int launch_handle(struct launch *l, pid_t tid, int status)
 	case PTRACE_EVENT_FORK:
 	case PTRACE_EVENT_VFORK:
 	case PTRACE_EVENT_CLONE:
-		r = note_new(l, tid, event_message(tid), event);
+		r = note_new(l, tid, launch_message(tid), event);
 		break;
 	case PTRACE_EVENT_EXEC:
 		r = note_exec(l, tid);
