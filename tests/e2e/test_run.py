@@ -97,6 +97,10 @@ def test_no_command():
     check_refusal(run_leaksnoop("run"), "COMMAND", status=2)
 
 
+def test_gate_needs_verdicts():
+    check_refusal(run_leaksnoop("run", "--fail-on-leak", "--mode", "exact", "--", "true"), "sampled", status=2)
+
+
 def test_no_permission(tmp_path):
     result = harness.as_nobody(tmp_path, "run", "--", "echo", "did run")
     check_refusal(result, "permission")

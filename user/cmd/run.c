@@ -107,10 +107,20 @@ static int run_loop(struct run *run, int signal_fd, int *ret_status)
 	return 0;
 }
 
+/* A gate that can never close is none. */
+static int check_gate(const struct attach_opts *opts, struct err *err)
+{
+	if (!opts->fail_on_leak || opts->mode == TRACE_SAMPLED)
+		return 0;
+	err_set(err, -EUSAGE, "run: --fail-on-leak needs --mode sampled: only that comes to a verdict");
+	err_hint(err, "leave out --mode");
+	return -EUSAGE;
+}
+
 static int run_open(struct run *run, char **argv, struct err *err)
 {
 	struct tracer_options tracer = attach_tracer_options(run->opts, RUN_TARGETS_MAX);
-	int r = check_rights(err);
+	int r = check_gate(run->opts, err) ?: check_rights(err);
 
 	run->options = attach_attachment_options(run->opts);
 	run->interval_ns = (uint64_t)(run->opts->interval * 1e9);
@@ -120,7 +130,7 @@ static int run_open(struct run *run, char **argv, struct err *err)
 		r = attach_output_open(run->opts, stderr, true, &run->output, err);
 	if (!r)
 		r = tracer_new(&tracer, &run->tracer, err);
-	if (!r && run_processes_new(&run->processes))
+	if (!r && run_processes_new(run))
 		r = err_set(err, -ENOMEM, "out of memory");
 	return r;
 }

@@ -17,6 +17,7 @@ struct run {
 	struct attachment_options options;
 	struct attach_output output;
 	struct map64 *processes;      /* struct run_process by PID */
+	struct map64 *strangers;      /* files of programs that were no Python at their entry point */
 	struct attachment **finished; /* whose processes go on: detached when nobody waits */
 	size_t n_finished, finished_size;
 	uint64_t interval_ns, stop_ns;   /* 0: none */
@@ -27,7 +28,7 @@ struct run {
 	char why_untraced[512];       /* the first of them */
 };
 
-int run_processes_new(struct map64 **ret_processes);
+int run_processes_new(struct run *run);
 /* A launch_fn with a struct run as ctx. */
 void run_on_event(void *run, const struct launch_event *event);
 /* What is due of all processes: attachments' steps, reports, attaching. Drain before. */

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 
@@ -24,6 +25,7 @@
 #define EMPTY_NS (20 * MS)
 #define LOOK_FIRST_NS (1000 * MS)
 #define LOOKS_MAX 6
+#define STRANGERS_MAX 4096
 #define SHORT_NS (1000 * MS)
 
 struct run_process {
@@ -47,9 +49,11 @@ static uint64_t now(void)
 	return clock_mono_ns(&clock_real);
 }
 
-int run_processes_new(struct map64 **ret_processes)
+int run_processes_new(struct run *run)
 {
-	return map64_new(sizeof(struct run_process), ret_processes);
+	int r = map64_new(sizeof(struct run_process), &run->processes);
+
+	return r ?: map64_new(0, &run->strangers);
 }
 
 /* ---- reports ---- */
@@ -214,6 +218,30 @@ static void look_at_program(struct run *run, pid_t pid, struct run_process *proc
 	}
 }
 
+/* What tells the file of its program from others, and from itself when it is written anew. 0: it cannot be told. */
+static uint64_t program_key(pid_t pid)
+{
+	struct stat st;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+	if (stat(path, &st) < 0)
+		return 0;
+	return (((uint64_t)st.st_dev << 48 ^ st.st_ino) * 0x9e3779b97f4a7c15ull) ^ ((uint64_t)st.st_mtim.tv_sec << 30 ^ (uint64_t)st.st_mtim.tv_nsec);
+}
+
+/* At its entry point. Looking through the symbols of all its libraries takes a millisecond: once a program. */
+static void look_at_entry(struct run *run, pid_t pid, struct run_process *process)
+{
+	uint64_t key = program_key(pid);
+
+	if (key && map64_get(run->strangers, key))
+		return;
+	look_at_program(run, pid, process);
+	if (key && !process->counted && map64_count(run->strangers) < STRANGERS_MAX)
+		(void)map64_put(run->strangers, key, NULL);
+}
+
 /* ---- events ---- */
 
 static void forget(struct run *run, pid_t pid)
@@ -290,7 +318,7 @@ void run_on_event(void *ctx, const struct launch_event *event)
 	if (!process || run->over)
 		return;
 	if (event->what == LAUNCH_ENTRY && !process->birth) {
-		look_at_program(run, event->pid, process);
+		look_at_entry(run, event->pid, process);
 	} else if (event->what == LAUNCH_WATCH && process->birth && !process->done) {
 		note_watch(run, event->pid, process);
 	} else if (event->what == LAUNCH_EXIT && process->attachment) {
@@ -390,4 +418,5 @@ void run_processes_free(struct run *run)
 	run_release(run);
 	free(run->finished);
 	map64_free(run->processes);
+	map64_free(run->strangers);
 }
