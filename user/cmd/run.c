@@ -208,11 +208,11 @@ static int run(const void *opts, int argc, char **argv, struct err *err)
 
 const struct verb verb_run = {
 	.name = "run",
-	.args_doc = "[--] COMMAND [ARGUMENT...]",
+	.args_doc = "COMMAND...",
 	.summary = "trace a command and the Python processes that come of it",
 	.details = "Reports go to standard error, or to --output; each process has one when it ends, and every --interval. After --duration the command runs on "
 		   "untraced. Exit status: that of the command (if a signal killed it, by that signal), 126 if it cannot be run, 127 if it is not found; "
-		   "with --fail-on-leak 3 if the last report of any of its processes has the verdict leak, and 1 if a Python could not be traced. A leak takes "
+		   "with --fail-on-leak 3 if the last report of any of its processes has the verdict leak, and 1 instead of 0 if a Python could not be traced. A leak takes "
 		   "half a minute to be sure of: less is 'unknown', which is no leak.\n\n"
 		   "  leaksnoop run --fail-on-leak -- pytest tests/\n"
 		   "  leaksnoop run --mode exact -- env PYTHONPATH=. python3 app.py\n"

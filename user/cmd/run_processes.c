@@ -135,13 +135,21 @@ static void count_python(struct run *run, struct run_process *process)
 	run->pythons++;
 }
 
-static void give_up(struct run *run, struct run_process *process, int r, const struct err *err)
+/* Ended, or so far at its end that its memory is gone: then any reading fails, each in its own way. */
+static bool has_ended(pid_t pid)
 {
-	process->done = true;
+	_cleanup_(maps_freep) struct maps *maps = NULL;
+
+	return maps_load(pid, &maps) || !maps_count(maps);
+}
+
+static void give_up(struct run *run, pid_t pid, struct run_process *process, int r, const struct err *err)
+{
 	process->due_ns = 0;
-	/* It ended: that is told elsewhere. */
-	if (r == -ESRCH)
+	/* That is told elsewhere. */
+	if (r == -ESRCH || has_ended(pid))
 		return;
+	process->done = true;
 	if (r == -ENOSPC)
 		run->crowded++;
 	else if (!run->untraced++)
@@ -159,7 +167,7 @@ static void attach(struct run *run, pid_t pid, struct run_process *process)
 		return;
 	}
 	if (r) {
-		give_up(run, process, r, &err);
+		give_up(run, pid, process, r, &err);
 		return;
 	}
 	if (run->interval_ns)
@@ -209,12 +217,12 @@ static void look_at_program(struct run *run, pid_t pid, struct run_process *proc
 		count_python(run, process);
 		process->looks = 0;
 		look_for_birth(run, pid, process);
-	} else if (r == -ENOEXEC) {
+	} else if (r == -ENOEXEC && !has_ended(pid)) {
 		if (process->looks < LOOKS_MAX)
 			process->due_ns = now() + (LOOK_FIRST_NS << process->looks++);
-	} else if (r != -ESRCH) {
+	} else if (r != -ESRCH && !has_ended(pid)) {
 		count_python(run, process);
-		give_up(run, process, r, &err);
+		give_up(run, pid, process, r, &err);
 	}
 }
 
