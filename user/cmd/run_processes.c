@@ -23,6 +23,8 @@
 #define FORKED_AFTER_NS (50 * MS)
 #define UNBORN_AFTER_NS (5 * MS)         /* where there are no watchpoints */
 #define EMPTY_NS (20 * MS)
+#define TRY_AGAIN_NS (20 * MS)
+#define TRIES_MAX 4
 #define LOOK_FIRST_NS (1000 * MS)
 #define LOOKS_MAX 6
 #define STRANGERS_MAX 4096
@@ -162,8 +164,9 @@ static void attach(struct run *run, pid_t pid, struct run_process *process)
 	int r = attachment_new(run->tracer, pid, &run->options, &process->attachment, &err);
 
 	process->due_ns = 0;
-	if (r == -EAGAIN && ++process->looks < LOOKS_MAX) {
-		process->due_ns = now() + UNBORN_AFTER_NS;
+	/* A process that runs may exec or end at any moment, and then this fails in any way; which it was is told in a moment. */
+	if (r && r != -ESRCH && r != -ENOTSUP && r != -ENOSPC && ++process->looks < TRIES_MAX) {
+		process->due_ns = now() + TRY_AGAIN_NS;
 		return;
 	}
 	if (r) {
