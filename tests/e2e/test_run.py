@@ -24,7 +24,7 @@ PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", GATE]
 
 
 class Run:
-    """A leaksnoop run at work. Use as a context: killed at the end if it still runs; its command must end by itself."""
+    """A leaksnoop run at work. Use as a context: ended at the end, with its command, which must end of SIGTERM."""
 
     def __init__(self, *args, env=None, stdin=subprocess.DEVNULL, **popen):
         self.process = subprocess.Popen([str(BINARY), "run", *map(str, args)], stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -37,8 +37,11 @@ class Run:
 
     def __exit__(self, *_):
         if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            self.process.communicate(timeout=20)
+        finally:
             self.process.kill()
-        self.process.communicate()
 
     def wait(self, timeout=60):
         out, err = self.process.communicate(timeout=timeout)
@@ -196,6 +199,20 @@ def test_job_control():
         os.killpg(run.pid, signal.SIGCONT)
         assert run.lines.wait("awake", 20)
         assert run.wait().status == 4
+
+
+def test_other_users_and_setuid(tmp_path):
+    """Root's tracing takes no rights from a program that a user runs."""
+    for directory in (tmp_path, *tmp_path.parents):
+        if str(directory).startswith("/tmp/"):
+            directory.chmod(0o755)
+    program = tmp_path / "id"
+    shutil.copy(shutil.which("id"), program)
+    program.chmod(0o4755)
+    if os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
+        pytest.skip("needs a /tmp that allows setuid programs")
+    result = run_leaksnoop("run", "--", "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", program)
+    assert result.status == 0 and "(nobody)" in result.stdout and "euid=0(root)" in result.stdout, result
 
 
 # ---- Pythons ----

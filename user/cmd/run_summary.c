@@ -2,7 +2,7 @@
 /*
  * What became of the processes of a command, in its last line:
  *
- *     leaksnoop: 25 Python processes: 2 reported (1 leaks), 23 ended within a second with nothing to say
+ *     leaksnoop: 25 Python processes: 2 reported (1 of them a leak), 23 ended too early to say anything
  *     leaksnoop: no Python among the 3 programs that ran
  *
  * or, for machines:

@@ -103,7 +103,7 @@ int launch_go(struct launch *l)
 	return r;
 }
 
-/* "Name: value" of /proc/TID/status; -1 if it is gone. */
+/* Of /proc/TID/status; -1: it is gone. */
 static void read_ids(pid_t tid, int *ret_tgid, int *ret_ppid)
 {
 	_cleanup_(fclosep) FILE *f = NULL;
@@ -192,11 +192,6 @@ bool launch_has_ended(const struct launch *l, int *ret_status)
 int launch_failure(const struct launch *l)
 {
 	return l->error;
-}
-
-size_t launch_count(const struct launch *l)
-{
-	return map64_count(l->processes);
 }
 
 uint64_t launch_stops(const struct launch *l)

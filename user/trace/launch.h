@@ -57,7 +57,5 @@ pid_t launch_pid(const struct launch *launch);
 bool launch_has_ended(const struct launch *launch, int *ret_status);
 /* Its program could not be run: a negative errno; else 0. */
 int launch_failure(const struct launch *launch);
-/* Processes that live. */
-size_t launch_count(const struct launch *launch);
 /* Stops handled so far. */
 uint64_t launch_stops(const struct launch *launch);
