@@ -52,5 +52,5 @@ int main(int argc, char **argv)
 	if (is(argv[1], "help", "--help") || is(argv[1], "-h", "-?"))
 		return help(argc > 2 ? argv[2] : NULL);
 	verb = verb_find(argv[1]);
-	return verb ? verb_run(verb, argc - 1, argv + 1) : unknown(argv[1]);
+	return verb ? verb_main(verb, argc - 1, argv + 1) : unknown(argv[1]);
 }

@@ -284,10 +284,41 @@ static void test_verbs(void **state)
 	assert_int_equal(edit_distance("abcd", "abdc"), 1);
 }
 
+/* What follows the first word of a command is the command's own. */
+static void test_command(void **state)
+{
+	static const struct verb verb = {
+		.name = "run", .args_doc = "COMMAND...", .summary = "run one", .rows = rows, .opts_size = sizeof(struct opts),
+		.min_args = 1, .max_args = 16, .command = true, .run = run_never,
+	};
+	const char *plain[] = { "run", "-p", "--frames=3", "ls", "-p", "--frames", "x", "--", "-q", NULL };
+	const char *dashes[] = { "run", "-p", "--", "--odd", "--help", "--", "z", NULL };
+	const char *none[] = { "run", "-p", NULL };
+	struct options_found found = { 0 };
+	struct err err = { 0 };
+	struct opts o;
+
+	(void)state;
+	assert_int_equal(options_parse(&verb, 9, (char **)plain, &o, &found, &err), 0);
+	assert_true(o.passive && o.frames == 3);
+	assert_int_equal(found.n_args, 6);
+	for (int i = 0; i < 6; i++)
+		assert_string_equal(found.args[i], plain[3 + i]);
+	assert_null(found.args[6]);
+	free(found.args);
+	assert_int_equal(options_parse(&verb, 7, (char **)dashes, &o, &found, &err), 0);
+	assert_int_equal(found.n_args, 4);
+	for (int i = 0; i < 4; i++)
+		assert_string_equal(found.args[i], dashes[3 + i]);
+	free(found.args);
+	options_free(&verb, &o);
+	assert_int_equal(options_parse(&verb, 2, (char **)none, &o, &found, &err), -EUSAGE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_defaults), cmocka_unit_test(test_values), cmocka_unit_test(test_complaints),
+		cmocka_unit_test(test_defaults), cmocka_unit_test(test_command), cmocka_unit_test(test_values), cmocka_unit_test(test_complaints),
 		cmocka_unit_test(test_help_agrees_with_rows), cmocka_unit_test(test_dump), cmocka_unit_test(test_no_rows),
 		cmocka_unit_test(test_format), cmocka_unit_test(test_pid), cmocka_unit_test(test_verbs),
 	};

@@ -251,6 +251,8 @@ static error_t parse_key(int key, char *arg, struct argp_state *state)
 	}
 	if (key == ARGP_KEY_ARG) {
 		r = add_arg(p, arg);
+		while (!r && p->verb->command && state->next < state->argc)
+			r = add_arg(p, state->argv[state->next++]);
 		return r < 0 ? stop(p, r) : 0;
 	}
 	row = row_of_key(p->verb, key);
@@ -296,7 +298,7 @@ int options_parse(const struct verb *verb, int argc, char **argv, void *opts, st
 	p.found.args = calloc((size_t)argc + 1, sizeof(*p.found.args));
 	if (!p.found.args)
 		return -ENOMEM;
-	r = argp_parse(&p.argp, argc, argv, ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP, NULL, &p);
+	r = argp_parse(&p.argp, argc, argv, ARGP_NO_EXIT | ARGP_NO_ERRS | ARGP_NO_HELP | (verb->command ? ARGP_IN_ORDER : 0), NULL, &p);
 	if (p.error)
 		return p.error;
 	if (r && !p.found.help && !p.found.dump)

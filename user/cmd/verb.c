@@ -18,7 +18,7 @@
 #include "report/report.h"
 
 static const struct verb *const table[] = {
-	&verb_attach, &verb_heap, &verb_arenas, &verb_memory, &verb_history, &verb_ps, &verb_doctor, NULL,
+	&verb_attach, &verb_run, &verb_history, &verb_heap, &verb_arenas, &verb_memory, &verb_ps, &verb_doctor, NULL,
 };
 
 const struct verb *const *verbs(void)
@@ -53,7 +53,7 @@ void verbs_help(FILE *file)
 	fprintf(file, "Usage: leaksnoop VERB [OPTION...] [ARGUMENT...]\n"
 		      "Finds memory leaks in running CPython processes, without a restart.\n\n");
 	for (size_t i = 0; table[i]; i++)
-		fprintf(file, "  %-8s %-7s %s\n", table[i]->name, table[i]->args_doc ? table[i]->args_doc : "",
+		fprintf(file, "  %-8s %-7.7s %s\n", table[i]->name, table[i]->args_doc ? table[i]->args_doc : "",
 			table[i]->summary);
 	fprintf(file, "\n'leaksnoop help VERB' tells more of one. 'leaksnoop --version' prints the version.\n"
 		      "Exit status: 0 done, 1 error, 2 usage, 3 a leak was found and --fail-on-leak was given.\n");
@@ -71,7 +71,7 @@ static int fail(const char *format, int code, struct err *err)
 	return code == -EUSAGE ? EXIT_USAGE : EXIT_ERROR;
 }
 
-int verb_run(const struct verb *verb, int argc, char **argv)
+int verb_main(const struct verb *verb, int argc, char **argv)
 {
 	_cleanup_(freep) void *opts = calloc(1, verb->opts_size ? verb->opts_size : 1);
 	const char *format = options_format(verb, argc, argv);

@@ -2,6 +2,7 @@
 /* A verb is a row: its name, its options, what it does. A new one is one file in cmd/ and one row in verb.c. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -24,12 +25,13 @@ struct verb {
 	const struct option_row *rows;  /* ends in an all-zero row; NULL: no options but --help */
 	size_t opts_size;        /* of the struct the rows store into */
 	int min_args, max_args;  /* arguments that are no options */
+	bool command;            /* the arguments are a command: what follows its first word is the command's, whatever it looks like */
 	/* opts: as the rows filled it; argv: the argc other arguments. Returns an exit status, or a negative errno (or -EUSAGE) with
 	 * err filled, which main() prints once, in the format of --format. Both outlive the call. */
 	int (*run)(const void *opts, int argc, char **argv, struct err *err);
 };
 
-extern const struct verb verb_attach, verb_heap, verb_arenas, verb_memory, verb_history, verb_ps, verb_doctor;
+extern const struct verb verb_attach, verb_run, verb_history, verb_heap, verb_arenas, verb_memory, verb_ps, verb_doctor;
 
 /* All verbs, in the order of help, NULL-terminated. */
 const struct verb *const *verbs(void);
@@ -38,4 +40,4 @@ const struct verb *verb_find(const char *name);
 int verb_unknown(const char *name, struct err *err);
 void verbs_help(FILE *file);
 /* Parses what stands behind the verb (argv[0] is the verb itself), runs it, prints its error. Returns the exit status. */
-int verb_run(const struct verb *verb, int argc, char **argv);
+int verb_main(const struct verb *verb, int argc, char **argv);

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 #include "diagnose/coverage.h"
 
+#include <errno.h>
 #include <math.h>
 #include <string.h>
 
 #include "interp/obmalloc.h"
 
-static int read_difference(const struct python *python, const struct session *session, uint32_t target,
+/* begins: what has no arena yet is an interpreter that is being made, and nothing lives in it. */
+static int read_difference(const struct python *python, const struct session *session, uint32_t target, bool begins,
 			   struct target_stats *stats, int64_t *ret_difference)
 {
 	struct obmalloc_totals totals;
 	int r;
 
 	r = obmalloc_totals(python, &totals, NULL);
-	if (r)
+	if (r == -ENOENT && begins)
+		totals = (struct obmalloc_totals){ 0 };
+	else if (r)
 		return r;
 	r = session_stats(session, target, stats);
 	if (r)
@@ -26,7 +30,7 @@ void coverage_begin(struct coverage *c, const struct python *python, const struc
 {
 	memset(c, 0, sizeof(*c));
 	for (int i = 0; i < COVERAGE_READINGS; i++)
-		if (!read_difference(python, session, target, &c->stats, &c->before[c->n_before]))
+		if (!read_difference(python, session, target, true, &c->stats, &c->before[c->n_before]))
 			c->n_before++;
 }
 
@@ -34,7 +38,7 @@ void coverage_read(struct coverage *c, const struct python *python, const struct
 {
 	c->n_after = 0;
 	for (int i = 0; live && i < COVERAGE_READINGS; i++)
-		if (!read_difference(python, session, target, &c->stats, &c->after[c->n_after]))
+		if (!read_difference(python, session, target, false, &c->stats, &c->after[c->n_after]))
 			c->n_after++;
 	if (!c->n_after)
 		session_stats(session, target, &c->stats);

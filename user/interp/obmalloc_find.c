@@ -238,6 +238,22 @@ static int state_address(const struct python *python, raddr_t interp, raddr_t *r
 	return 0;
 }
 
+int obmalloc_arenas_slot(const struct python *python, raddr_t interp, raddr_t *ret_slot)
+{
+	const struct layout *l = &python->layout;
+	raddr_t at, arenas;
+	int r;
+
+	if (l->obmalloc_place == OBMALLOC_STATIC)
+		return -ENOENT;
+	r = state_address(python, interp, &at);
+	if (!r)
+		r = rmem_ptr(python->mem, raddr_add(at, l->ob_arenas), &arenas);
+	if (!r)
+		*ret_slot = raddr_add(at, arenas.v ? l->ob_maxarenas & ~7u : l->ob_arenas);
+	return r;
+}
+
 /* Where in the list; n if it is not. */
 static size_t index_of(const raddr_t *list, size_t n, raddr_t at)
 {

@@ -23,6 +23,8 @@ struct obmalloc_state {
 ssize_t obmalloc_states(const struct python *python, struct obmalloc_state *ret_states, size_t max);
 /* The state interp allocates from. -ENOENT if it has none. */
 int obmalloc_state_of(const struct python *python, raddr_t interp, struct obmalloc_state *ret_state);
+/* What of a state that has no arenas is written next, 8-aligned: the pointer to their array, or its length. -ENOENT: static variables. */
+int obmalloc_arenas_slot(const struct python *python, raddr_t interp, raddr_t *ret_slot);
 bool obmalloc_in_use(const struct python *python);
 /* Does usedpools stand at addr? Every entry must be itself (an empty class) or a pool of its class. */
 bool obmalloc_is_used(const struct python *python, raddr_t addr);

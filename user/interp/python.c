@@ -256,10 +256,9 @@ static void settle_obmalloc(struct python *python)
 		snprintf(python->source + used, sizeof(python->source) - used, ", obmalloc from the live process");
 }
 
-int python_open(pid_t pid, struct python **ret_python, struct err *err)
+int python_open_image(pid_t pid, struct python **ret_python, struct err *err)
 {
 	_cleanup_(python_freep) struct python *python = calloc(1, sizeof(*python));
-	struct image_symbol symbol;
 	int r;
 
 	if (!python)
@@ -277,6 +276,18 @@ int python_open(pid_t pid, struct python **ret_python, struct err *err)
 	if (r < 0)
 		return explain(err, pid, r);
 	r = settle_layout(python, err);
+	if (r < 0)
+		return r;
+	*ret_python = take_ptr(python);
+	return 0;
+}
+
+int python_open(pid_t pid, struct python **ret_python, struct err *err)
+{
+	_cleanup_(python_freep) struct python *python = NULL;
+	struct image_symbol symbol;
+	int r = python_open_image(pid, &python, err);
+
 	if (r < 0)
 		return r;
 	r = validate(python, err);

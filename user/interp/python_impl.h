@@ -21,6 +21,9 @@ struct python {
 	struct obmalloc_vars *static_vars;   /* where pymalloc's static variables are (<= 3.11); NULL: not found at the open */
 };
 
+/* What of python_open() needs no interpreter: image, version, layout. Nothing of it is validated. */
+int python_open_image(pid_t pid, struct python **ret_python, struct err *err);
+
 /* A python on recorded memory, without image: what needs machine code says -ENOTSUP. Takes ownership of mem only on success. */
 int python_open_memory(struct rmem *mem, raddr_t runtime, uint32_t version_hex, struct python **ret_python, struct err *err);
 
