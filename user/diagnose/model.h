@@ -60,7 +60,10 @@ enum finding_kind {
 #define X(name) FINDING_##name,
 	FINDING_KINDS(X)
 #undef X
+	FINDING_KIND_COUNT
 };
+/* "python" */
+const char *finding_kind_name(enum finding_kind kind);
 
 /* Of what was allocated, how much is still alive at an age. */
 struct report_survival {
@@ -103,7 +106,10 @@ enum verdict_kind {
 #define X(id, name) VERDICT_##id,
 	VERDICT_KINDS(X)
 #undef X
+	VERDICT_KIND_COUNT
 };
+/* "high-water" */
+const char *verdict_name(enum verdict_kind kind);
 
 struct report_verdict {
 	enum verdict_kind kind;

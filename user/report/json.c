@@ -131,17 +131,12 @@ json_t *report_memory_json(const struct report_memory *memory)
 
 static json_t *verdict_json(struct json_builder *b, const struct report_verdict *verdict)
 {
-	static const char *const kinds[] = {
-#define X(id, name) name,
-		VERDICT_KINDS(X)
-#undef X
-	};
 	json_t *object;
 
 	if (!verdict)
 		return json_null();
 	object = json_object();
-	json_set(b, object, "kind", json_string(kinds[verdict->kind]));
+	json_set(b, object, "kind", json_string(verdict_name(verdict->kind)));
 	json_set(b, object, "confidence", json_finite(verdict->confidence));
 	json_set(b, object, "why", json_text(verdict->why));
 	return object;
@@ -238,15 +233,10 @@ static json_t *survival_json(struct json_builder *b, const struct report_finding
 
 static json_t *finding_json(struct json_builder *b, const struct report_finding *finding, size_t rank)
 {
-	static const char *const kinds[] = {
-#define X(name) #name,
-		FINDING_KINDS(X)
-#undef X
-	};
 	json_t *object = json_object();
 
 	json_set(b, object, "rank", json_number(rank));
-	json_set(b, object, "kind", json_string(kinds[finding->kind]));
+	json_set(b, object, "kind", json_string(finding_kind_name(finding->kind)));
 	json_set(b, object, "confidence", json_finite(finding->confidence));
 	json_set(b, object, "bytes_per_second", estimate_json(b, &finding->bytes_per_second));
 	json_set(b, object, "blocks_per_second", estimate_json(b, &finding->blocks_per_second));
@@ -286,12 +276,22 @@ static json_t *report_object(struct json_builder *b, const struct report *report
 	return object;
 }
 
-static int json_write(const struct report *report, const struct report_style *style, FILE *file)
+json_t *report_to_json(const struct report *report)
 {
 	struct json_builder b = { 0 };
-	_cleanup_(json_decrefp) json_t *object = report_object(&b, report);
+	json_t *object = report_object(&b, report);
 
-	if (!object || b.failed)
+	if (!b.failed)
+		return object;
+	json_decref(object);
+	return NULL;
+}
+
+static int json_write(const struct report *report, const struct report_style *style, FILE *file)
+{
+	_cleanup_(json_decrefp) json_t *object = report_to_json(report);
+
+	if (!object)
 		return -ENOMEM;
 	return write_json(object, style->pretty, file);
 }

@@ -249,11 +249,6 @@ static void append_parts(struct strbuf *buf, const struct shown_list *list)
 /* A state set: the state that holds is 1, the others are 0, so that a change is no new series. */
 static void append_verdicts(struct strbuf *buf, const struct shown_list *list)
 {
-	static const char *const names[] = {
-#define X(id, name) [VERDICT_##id] = name,
-		VERDICT_KINDS(X)
-#undef X
-	};
 	bool any = false;
 
 	for (size_t i = 0; i < list->n; i++) {
@@ -262,8 +257,8 @@ static void append_verdicts(struct strbuf *buf, const struct shown_list *list)
 		if (!any)
 			append_head(buf, "process_verdict", "gauge", "The verdict on the process: 1 for the one that holds.");
 		any = true;
-		for (size_t kind = 0; kind < sizeof(names) / sizeof(names[0]); kind++)
-			strbuf_appendf(buf, "leaksnoop_process_verdict{%s,verdict=\"%s\"} %d\n", list->shown[i].labels, names[kind],
+		for (size_t kind = 0; kind < VERDICT_KIND_COUNT; kind++)
+			strbuf_appendf(buf, "leaksnoop_process_verdict{%s,verdict=\"%s\"} %d\n", list->shown[i].labels, verdict_name((enum verdict_kind)kind),
 				       list->shown[i].w->verdict == (enum verdict_kind)kind);
 	}
 }
@@ -272,13 +267,8 @@ static void append_verdicts(struct strbuf *buf, const struct shown_list *list)
 
 static void append_finding_labels(struct strbuf *buf, const struct watched_finding *f)
 {
-	static const char *const kinds[] = {
-#define X(name) [FINDING_##name] = #name,
-		FINDING_KINDS(X)
-#undef X
-	};
 
-	strbuf_appendf(buf, "kind=\"%s\",", kinds[f->kind]);
+	strbuf_appendf(buf, "kind=\"%s\",", finding_kind_name(f->kind));
 	append_label(buf, "file", f->file, PATH_COLUMNS, true);
 	strbuf_appendf(buf, ",line=\"%d\",", f->line > 0 ? f->line : 0);
 	append_label(buf, "function", f->function, NAME_COLUMNS, false);

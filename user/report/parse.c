@@ -127,11 +127,9 @@ static const struct report_holder *parse_holder(struct parsed_report *p, const j
 
 static enum finding_kind finding_kind(const char *kind)
 {
-#define X(name)                              \
-	if (kind && !strcmp(kind, #name))    \
-		return FINDING_##name;
-	FINDING_KINDS(X)
-#undef X
+	for (size_t i = 0; kind && i < FINDING_KIND_COUNT; i++)
+		if (!strcmp(kind, finding_kind_name((enum finding_kind)i)))
+			return (enum finding_kind)i;
 	return FINDING_python;
 }
 
@@ -212,15 +210,10 @@ static void parse_memory(struct parsed_report *p, const json_t *object)
 
 static void parse_verdict(struct parsed_report *p, const json_t *object)
 {
-	static const char *const names[] = {
-#define X(id, name) name,
-		VERDICT_KINDS(X)
-#undef X
-	};
 	const char *kind = text(object, "kind");
 
-	for (size_t i = 0; kind && i < sizeof(names) / sizeof(*names); i++) {
-		if (strcmp(kind, names[i]) != 0)
+	for (size_t i = 0; kind && i < VERDICT_KIND_COUNT; i++) {
+		if (strcmp(kind, verdict_name((enum verdict_kind)i)) != 0)
 			continue;
 		p->verdict = (struct report_verdict){ (enum verdict_kind)i, real(object, "confidence"), text(object, "why") };
 		p->report.verdict = &p->verdict;

@@ -19,6 +19,7 @@
 #include "report/parse.h"
 #include "report/table.h"
 #include "report/write.h"
+#include "target/program_name.h"
 
 #define WIDE_COLUMNS 150           /* of a terminal for all columns of processes */
 #define WIDE_HOUR_COLUMNS 170
@@ -124,24 +125,18 @@ static json_t *command_text(const json_t *process)
 	return buf.len ? json_text(strbuf_str(&buf)) : json_null();
 }
 
-/* What the interpreter was asked to run: "app.py", "http.server" of -m, "-c"; else the interpreter. */
 static json_t *program_text(const json_t *process)
 {
-	const json_t *cmdline = json_object_get(json_object_get(process, "target"), "cmdline");
-	const char *first = json_string_value(json_array_get(cmdline, 0)), *comm = json_string_value(json_object_get(process, "comm"));
+	const json_t *cmdline = json_object_get(json_object_get(process, "target"), "cmdline"), *word;
+	_cleanup_(freep) const char **words = calloc(json_array_size(cmdline) + 1, sizeof(*words));
+	_cleanup_(freep) char *name = NULL;
+	size_t i;
 
-	for (size_t i = 1; i < json_array_size(cmdline); i++) {
-		const char *word = json_string_value(json_array_get(cmdline, i));
-		const char *next = json_string_value(json_array_get(cmdline, i + 1));
-
-		if (!word || !strcmp(word, "-X") || !strcmp(word, "-W"))
-			i++;
-		else if (!strcmp(word, "-m") && next)
-			return cut_text(next, LINE_COLUMNS);
-		else if (word[0] != '-' || !strcmp(word, "-c"))
-			return cut_text(base_name(word), LINE_COLUMNS);
-	}
-	return cut_text(first ? base_name(first) : comm, LINE_COLUMNS);
+	if (!words)
+		return NULL;
+	json_array_foreach(cmdline, i, word)
+		words[i] = json_is_string(word) ? json_string_value(word) : "?";
+	return program_name(words, json_string_value(json_object_get(process, "comm")) ?: "?", &name) ? NULL : cut_text(name, LINE_COLUMNS);
 }
 
 static json_t *end_text(const json_t *process)

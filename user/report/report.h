@@ -2,6 +2,7 @@
 /* One model in, many writers out: a new output is one new file and one row in report.c. */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -28,6 +29,9 @@ const struct report_writer *const *report_writers(void);
 
 int report_write(const struct report_writer *writer, const struct report *report, const struct report_style *style,
 		 FILE *file);
+
+/* leaksnoop.report/1. NULL: out of memory. */
+json_t *report_to_json(const struct report *report);
 
 /* An error (or usage error) the way format asks for: "json" gives {"schema": "leaksnoop.error/1", ...} on one line, anything else,
  * NULL too, the two lines "error: ..." and "hint: ...". What names come from outside are escaped. */

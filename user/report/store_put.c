@@ -19,17 +19,6 @@
 #define HOUR_RENEW_SECONDS 300     /* between writes of an hour in which nothing changed */
 #define FINDING_TYPES 3
 
-static const char *const verdict_names[] = {
-#define X(id, name) name,
-	VERDICT_KINDS(X)
-#undef X
-};
-static const char *const finding_names[] = {
-#define X(id) #id,
-	FINDING_KINDS(X)
-#undef X
-};
-
 static const char *const statements[STORE_STATEMENTS] = {
 	[STORE_FIND] = "SELECT p.id, p.last_seen, p.ended, p.notable, p.report_time, p.python IS NOT NULL, h.id, h.report_time "
 		       "FROM process p LEFT JOIN hour h ON h.process = p.id AND h.hour = ?4 WHERE p.pid = ?1 AND p.start_ticks = ?2 AND p.boot = ?3",
@@ -253,7 +242,7 @@ static json_t *findings_json(const struct watched *w)
 		const struct watched_finding *f = &w->findings[i];
 		json_t *object = json_object(), *rate = json_object();
 
-		json_set(&b, object, "kind", json_text(finding_names[f->kind]));
+		json_set(&b, object, "kind", json_text(finding_kind_name(f->kind)));
 		json_set(&b, object, "file", json_text(f->file[0] ? f->file : NULL));
 		json_set(&b, object, "line", f->line > 0 ? json_integer(f->line) : json_null());
 		json_set(&b, object, "function", json_text(f->function[0] ? f->function : NULL));
@@ -305,7 +294,7 @@ static int put_hour(struct store *store, const struct watched *w, double now, co
 		bind_number(stmt, 27, w->dropped);
 	if (w->has_verdict) {
 		sqlite3_bind_double(stmt, 28, report_time);
-		sqlite3_bind_text(stmt, 29, verdict_names[w->verdict], -1, SQLITE_STATIC);
+		sqlite3_bind_text(stmt, 29, verdict_name(w->verdict), -1, SQLITE_STATIC);
 		bind_double(stmt, 30, w->confidence);
 		bind_text(stmt, 31, w->why, sizeof(w->why));
 	}
@@ -323,7 +312,7 @@ static json_t *report_cut(const json_t *report)
 {
 	json_t *findings = json_object_get(report, "findings"), *cut, *few;
 	const char *kind = json_string_value(json_object_get(json_object_get(report, "verdict"), "kind"));
-	bool plain = !kind || !strcmp(kind, verdict_names[VERDICT_steady]) || !strcmp(kind, verdict_names[VERDICT_unknown]);
+	bool plain = !kind || !strcmp(kind, verdict_name(VERDICT_steady)) || !strcmp(kind, verdict_name(VERDICT_unknown));
 
 	if (!json_is_object(report) || (!json_array_size(findings) && plain))
 		return NULL;

@@ -159,16 +159,11 @@ static void coverage(struct out *out, const struct report *report)
 
 static void verdict(struct out *out, const struct report_verdict *v)
 {
-	static const char *const kinds[] = {
-#define X(id, text) text,
-		VERDICT_KINDS(X)
-#undef X
-	};
 
 	if (!v)
 		return;
 	colour(out, BOLD);
-	say(out, "verdict: %s", kinds[v->kind]);
+	say(out, "verdict: %s", verdict_name(v->kind));
 	colour(out, PLAIN);
 	if (isfinite(v->confidence))
 		say(out, " (confidence %.2f)", v->confidence);
@@ -222,11 +217,6 @@ static void exact_head(struct out *out, const struct report_finding *f)
 
 static void finding_head(struct out *out, const struct report_finding *f, size_t rank, bool sampled)
 {
-	static const char *const kinds[] = {
-#define X(id) #id,
-		FINDING_KINDS(X)
-#undef X
-	};
 
 	colour(out, BOLD);
 	say(out, "#%zu  ", rank);
@@ -237,7 +227,7 @@ static void finding_head(struct out *out, const struct report_finding *f, size_t
 	if (isfinite(f->age_seconds))
 		say(out, ", oldest %s", fmt_duration(f->age_seconds).s);
 	if (f->kind != FINDING_python)
-		say(out, " [%s]", kinds[f->kind]);
+		say(out, " [%s]", finding_kind_name(f->kind));
 	say(out, "\n");
 }
 
