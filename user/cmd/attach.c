@@ -158,6 +158,9 @@ static int run(const void *opts, int argc, char **argv, struct err *err)
 	/* A trace without an end says now and then what it has found. */
 	if (a.opts->mode == TRACE_SAMPLED && !(a.opts->duration > 0) && !(a.interval > 0))
 		a.interval = INTERVAL_DEFAULT;
+	r = attach_check_gate(a.opts, err);
+	if (r)
+		return r;
 	r = attach_open(&a, argv[0], err);
 	if (r) {
 		err_prefix(err, "cannot attach to %s", argv[0]);

@@ -6,6 +6,15 @@
 
 #include "base/term.h"
 
+int attach_check_gate(const struct attach_opts *opts, struct err *err)
+{
+	if (!opts->fail_on_leak || opts->mode == TRACE_SAMPLED)
+		return 0;
+	err_set(err, -EUSAGE, "--fail-on-leak needs --mode sampled: only that comes to a verdict");
+	err_hint(err, "leave out --mode");
+	return -EUSAGE;
+}
+
 struct tracer_options attach_tracer_options(const struct attach_opts *opts, uint32_t max_targets)
 {
 	return (struct tracer_options){

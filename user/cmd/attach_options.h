@@ -46,6 +46,8 @@ struct attach_opts {
 	OPTION(opts, at perf_uprobes, FLAG, 0, "perf-uprobes", NULL, NULL, "probe as on kernels before 6.12, with a perf event a probe",  \
 	       .hidden = true)
 
+/* A gate that can never close is none: -EUSAGE for --fail-on-leak in a mode that comes to no verdict. */
+int attach_check_gate(const struct attach_opts *opts, struct err *err);
 /* As the options say. What growth_options point to lives as long as opts. */
 struct tracer_options attach_tracer_options(const struct attach_opts *opts, uint32_t max_targets);
 struct attachment_options attach_attachment_options(const struct attach_opts *opts);

@@ -2,8 +2,8 @@
 /*
  * leaksnoop run -- COMMAND: traces a command and the Pythons that come of it, and ends as the command does.
  *
- * The command keeps our terminal, process group, streams and descriptors. What the terminal sends (Ctrl-C, Ctrl-\) it gets by itself; what is sent to us
- * is passed on. If it was killed by a signal, so are we, without a core file: then a shell that waits for us sees what it would have seen.
+ * The command keeps our terminal, process group, streams and descriptors. What the terminal sends (Ctrl-C, Ctrl-\) it gets by itself; what is sent
+ * to us is passed on. If it was killed by a signal, so are we, without a core file: then a shell that waits for us sees what it would have seen.
  */
 #include "cmd/run.h"
 
@@ -107,20 +107,10 @@ static int run_loop(struct run *run, int signal_fd, int *ret_status)
 	return 0;
 }
 
-/* A gate that can never close is none. */
-static int check_gate(const struct attach_opts *opts, struct err *err)
-{
-	if (!opts->fail_on_leak || opts->mode == TRACE_SAMPLED)
-		return 0;
-	err_set(err, -EUSAGE, "run: --fail-on-leak needs --mode sampled: only that comes to a verdict");
-	err_hint(err, "leave out --mode");
-	return -EUSAGE;
-}
-
 static int run_open(struct run *run, char **argv, struct err *err)
 {
 	struct tracer_options tracer = attach_tracer_options(run->opts, RUN_TARGETS_MAX);
-	int r = check_gate(run->opts, err) ?: check_rights(err);
+	int r = attach_check_gate(run->opts, err) ?: check_rights(err);
 
 	run->options = attach_attachment_options(run->opts);
 	run->interval_ns = (uint64_t)(run->opts->interval * 1e9);
@@ -210,10 +200,10 @@ const struct verb verb_run = {
 	.name = "run",
 	.args_doc = "COMMAND...",
 	.summary = "trace a command and the Python processes that come of it",
-	.details = "Reports go to standard error, or to --output; each process has one when it ends, and every --interval. After --duration the command runs on "
-		   "untraced. Exit status: that of the command (if a signal killed it, by that signal), 126 if it cannot be run, 127 if it is not found; "
-		   "with --fail-on-leak 3 if the last report of any of its processes has the verdict leak, and 1 instead of 0 if a Python could not be traced. A leak takes "
-		   "half a minute to be sure of: less is 'unknown', which is no leak.\n\n"
+	.details = "Reports go to standard error, or to --output; each process has one when it ends, and every --interval. After --duration "
+		   "the command runs on untraced. Exit status: that of the command (if a signal killed it, by that signal), 126 if it cannot be "
+		   "run, 127 if it is not found; with --fail-on-leak 3 if the last report of any of its processes has the verdict leak, and 1 "
+		   "instead of 0 if a Python could not be traced. A leak takes half a minute to be sure of: less is 'unknown', which is no leak.\n\n"
 		   "  leaksnoop run --fail-on-leak -- pytest tests/\n"
 		   "  leaksnoop run --mode exact -- env PYTHONPATH=. python3 app.py\n"
 		   "  leaksnoop run -- sudo -u www-data gunicorn app:app",
