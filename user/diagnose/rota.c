@@ -103,6 +103,8 @@ int rota_new(const struct rota_options *options, uint64_t now_ns, struct rota **
 	if (r->options.max_at_once > AT_ONCE_MAX)
 		r->options.max_at_once = AT_ONCE_MAX;
 	r->now_ns = now_ns;
+	/* A watch begins with what a minute saves up, so that what leaks already need not wait for that long. */
+	r->account_ns = full_ns(r);
 	r->turn_cost_ns = FIRST_COST_START + FIRST_COST * options->turn_seconds * SECOND_NS;
 	*ret_rota = take_ptr(r);
 	return 0;
