@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A history that is anything: it is refused with a reason, or read, and what was read can be shown in every view. The first byte of the input says what the
- * rest is: a database; or changes of one that is whole (two bytes where, one what), since the fuzzer could hardly make one by itself; or a text
- * that stands in its rows where the report, the findings, the command line and the names stand.
+ * A history that is anything: it is refused with a reason, or read, and what was read can be shown in every view. The first byte of the input says
+ * what the rest is: a database; or changes of one that is whole (two bytes where, one what), since the fuzzer could hardly make one by itself; or a
+ * text that stands in its rows where the report, the findings, the command line and the names stand.
  */
 #include <math.h>
 #include <sqlite3.h>

@@ -3,9 +3,9 @@
  * The HTTP side of 'watch', on libmicrohttpd: GET /metrics and /healthz, on loopback or a unix socket. Driven by its caller's loop (no
  * thread): server_fd() is readable when server_step() has something to do.
  *
- * What clients can take is bounded, whatever they do: SERVER_CONNECTIONS at once, SERVER_SECONDS for each from its start to its end (one
- * request each); when all are taken those that have not even sent their request are ended after a second, the others after five; and metrics are made at most
- * once a second, by at most SERVER_COPIES of them in memory: in between, the last are served again.
+ * What clients can take is bounded, whatever they do: SERVER_CONNECTIONS at once, SERVER_SECONDS for each from its start to its end (one request
+ * each); when all are taken those that have not even sent their request are ended after a second, the others after five; and metrics are made at
+ * most once a second, by at most SERVER_COPIES of them in memory: in between, the last are served again.
  */
 #pragma once
 
@@ -31,8 +31,9 @@ struct server_pages {
 };
 
 /*
- * where: "127.0.0.1:9464", "[::1]:9464", "9464" or "localhost:9464" (loopback), "unix:/run/leaksnoop.sock" (mode 0660; a stale socket is
- * replaced, one in use is not). Port 0: any that is free. ret_public: it is neither loopback nor a unix socket, so the caller warns. -EUSAGE for what is no address, -EADDRINUSE.
+ * where: "127.0.0.1:9464", "[::1]:9464", "9464" or "localhost:9464" (loopback), "unix:/run/leaksnoop.sock" (mode 0660; a stale socket is replaced,
+ * one in use is not). Port 0: any that is free. ret_public: it is neither loopback nor a unix socket, so the caller warns. -EUSAGE for what is no
+ * address, -EADDRINUSE.
  */
 int server_new(const char *where, const struct server_pages *pages, struct server **ret_server, bool *ret_public, struct err *err);
 void server_free(struct server *server);

@@ -8,8 +8,8 @@
  *   tier 0: readings; 96 of them, 10 minutes
  *   tier 1: 48 s each, 77 minutes;  tier 2: 6 minutes, 10 hours;  tier 3: 50 minutes, 3 days;  tier 4: 7 hours, 4 weeks
  *
- * A tier's last 40 points (or 20 of the finest) are suspicious when they rise from part to part, are not levelling off (diagnose/trend.h judges), and get above
- * where the next coarser tier has been before: what comes back to an old mark is a sawtooth. Slow leaks show in coarse tiers only.
+ * A tier's last 40 points (or 20 of the finest) are suspicious when they rise from part to part, are not levelling off (diagnose/trend.h judges),
+ * and get above where the next coarser tier has been before: what comes back to an old mark is a sawtooth. Slow leaks show in coarse tiers only.
  * Arithmetic only: time is given.
  *
  * (Below a mark of long ago a tenth of the suspicion is left: loads that come and go by the day.)
@@ -53,7 +53,7 @@ struct keeps {
 void keeps_add(struct keeps *keeps, double t, const double values[KEEPS_SERIES]);
 /* Bytes a second that are kept and do not level off; 0: none. */
 double keeps_suspicion(const struct keeps *keeps);
-/* Bytes a second that it keeps, of the last half hour (or 4 minutes, if it has just begun), as well as can be told: may be negative; NAN: too early. */
+/* Bytes a second that it keeps, of the last half hour (or 4 minutes, if it has just begun): may be negative; NAN: too early. */
 double keeps_growth(const struct keeps *keeps);
 /* The last reading is this much above all that was before it, the start left out: 0 if it is not. */
 double keeps_record(const struct keeps *keeps);

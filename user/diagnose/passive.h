@@ -27,8 +27,10 @@ DEFINE_CLEANUP(struct passive, passive_free)
 
 /* When the next reading is due, CLOCK_MONOTONIC. */
 uint64_t passive_next_ns(const struct passive *passive);
-/* Makes it. may_ns: processor time that may be spent now; a balance sheet that would cost more waits. -ESRCH: gone, or it runs another program. Fills w's memory,
- * arenas, live, fragmentation, growth and python. -EMFILE, -ENOMEM: no reading this time, the next one is due as always. */
+/*
+ * Makes it, and fills w's memory, arenas, live, fragmentation, growth and python. may_ns: processor time that may be spent now; a balance sheet
+ * that would cost more waits. -ESRCH: gone, or it runs another program. -EMFILE, -ENOMEM: no reading this time, the next one is due as always.
+ */
 int passive_step(struct passive *passive, uint64_t now_ns, uint64_t may_ns, struct watched *w);
 
 /*

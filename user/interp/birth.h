@@ -3,9 +3,10 @@
  * An interpreter that does not exist yet: where in a program that has just been loaded (its libraries are mapped and relocated, its first
  * instruction is still to come) a pointer will appear when the interpreter is made, and another when it begins to end.
  *
- * It is made when its first thread state is in its list: _PyRuntime.interpreters.head, then threads.head of that interpreter, then interp and thread_id
- * of that thread. Nothing has come from pymalloc by then, and python_open() works; to know what serves its objects may take the first arena. It begins to end when _PyRuntime's finalizing is set (Py_FinalizeEx, since 3.8): exit handlers have
- * run, nothing has been cleared. os._exit() and signals do without.
+ * It is made when its first thread state is in its list: _PyRuntime.interpreters.head, then threads.head of that interpreter, then interp and
+ * thread_id of that thread. Nothing has come from pymalloc by then, and python_open() works; to know what serves its objects may take the first
+ * arena. It begins to end when _PyRuntime's finalizing is set (Py_FinalizeEx, since 3.8): exit handlers have run, nothing has been cleared.
+ * os._exit() and signals do without.
  */
 #pragma once
 

@@ -59,5 +59,6 @@ struct store_query {
 	bool summary;                      /* no hours and no reports: what a table of processes needs */
 };
 /* leaksnoop.history/1: {"schema", "file", "processes": [{target..., "first_seen", "last_seen", "end", "end_code", "hours": [..], "events": [..],
- * "last_report": report/1 or null}]}, worst first (docs/history.md). Owned by the caller. Works while a writer is at it, on a read-only medium, and on what a crash left. */
+ * "last_report": report/1 or null}]}, worst first (docs/history.md). Owned by the caller. Works while a writer is at it, on a read-only medium, and
+ * on what a crash left. */
 int store_read(const char *path, const struct store_query *query, json_t **ret_history, struct err *err);

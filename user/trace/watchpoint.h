@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A hardware breakpoint in a thread that we trace with ptrace: it stops with SIGTRAP (si_code TRAP_PERF, si_perf_data as given) when it gets to an
- * address or has written there. Made with perf_event_open() and not with ptrace's debug registers, since these stay when the tracer is killed, and the
- * SIGTRAP would then kill the thread: the event goes away with its descriptor. The thread's code is not changed.
+ * A hardware breakpoint in a thread that we trace with ptrace: it stops with SIGTRAP (si_code TRAP_PERF, si_perf_data as given) when it gets to
+ * an address or has written there. Made with perf_event_open() and not with ptrace's debug registers, since these stay when the tracer is killed,
+ * and the SIGTRAP would then kill the thread: the event goes away with its descriptor. The thread's code is not changed.
  *
  * Limits: four a thread, of the whole machine; Linux 5.13. An exec takes them away. Where SIGTRAP is blocked it does not stop.
  */
