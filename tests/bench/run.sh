@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# make bench: costs, as ratios within one run. BENCH chooses what is measured (words: exact services heap budget; default the
-# first three), BENCH_QUICK=1 measures all but exact with fewer rounds, BENCH_PYTHONS chooses the interpreters of
+# make bench: costs, as ratios within one run. BENCH chooses what is measured (words: exact services heap watch budget; default all
+# but the last), BENCH_QUICK=1 measures all but exact with fewer rounds, BENCH_PYTHONS chooses the interpreters of
 # "exact" (words of scripts/pythons.sh), BENCH_PYTHON that of the others.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -29,9 +29,13 @@ heap() {
 	python3 tests/bench/heap.py ${BENCH_QUICK:+--quick} ${BENCH_PYTHON:+--python "$BENCH_PYTHON"}
 }
 
-for part in ${BENCH:-exact services heap}; do
+watch() {
+	python3 tests/bench/watch.py ${BENCH_QUICK:+--minutes 4}
+}
+
+for part in ${BENCH:-exact services heap watch}; do
 	case $part in
-	exact | services | heap | budget) "$part" ;;
-	*) echo "bench: no part \"$part\"; there are: exact services heap budget" >&2; exit 2 ;;
+	exact | services | heap | watch | budget) "$part" ;;
+	*) echo "bench: no part \"$part\"; there are: exact services heap watch budget" >&2; exit 2 ;;
 	esac
 done

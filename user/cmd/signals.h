@@ -7,3 +7,5 @@
  * that leaves (| head) makes writes fail instead of killing. -1, with errno, on an error.
  */
 int signals_take(void);
+/* And these two. */
+int signals_take_also(int one, int other);

@@ -18,7 +18,7 @@
 #include "report/report.h"
 
 static const struct verb *const table[] = {
-	&verb_attach, &verb_run, &verb_history, &verb_heap, &verb_arenas, &verb_memory, &verb_ps, &verb_doctor, NULL,
+	&verb_attach, &verb_run, &verb_watch, &verb_history, &verb_heap, &verb_arenas, &verb_memory, &verb_ps, &verb_doctor, NULL,
 };
 
 const struct verb *const *verbs(void)

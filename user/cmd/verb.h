@@ -31,7 +31,7 @@ struct verb {
 	int (*run)(const void *opts, int argc, char **argv, struct err *err);
 };
 
-extern const struct verb verb_attach, verb_run, verb_history, verb_heap, verb_arenas, verb_memory, verb_ps, verb_doctor;
+extern const struct verb verb_attach, verb_run, verb_watch, verb_history, verb_heap, verb_arenas, verb_memory, verb_ps, verb_doctor;
 
 /* All verbs, in the order of help, NULL-terminated. */
 const struct verb *const *verbs(void);
