@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 import harness
+from watching import Watch, first_line, history
 
 UNIT = harness.ROOT / "packaging" / "leaksnoop.service"
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
@@ -28,11 +29,15 @@ def capabilities():
     return unit_setting("CapabilityBoundingSet").split()
 
 
+def as_service(without=()):
+    """What a command begins with to have the service's capabilities and its view of the file system."""
+    kept = ["+" + name.removeprefix("CAP_").lower() for name in capabilities() if name not in without]
+    return [*SANDBOX, "setpriv", "--bounding-set", ",".join(["-all", *kept]), "--inh-caps", "-all", "--no-new-privs"]
+
+
 def attach(pid, *args, without=()):
     """leaksnoop attach as the service would."""
-    kept = ["+" + name.removeprefix("CAP_").lower() for name in capabilities() if name not in without]
-    command = [*SANDBOX, "setpriv", "--bounding-set", ",".join(["-all", *kept]), "--inh-caps", "-all", "--no-new-privs", str(harness.BINARY),
-               "attach", str(pid), "--duration", "2", "--format", "json", *args]
+    command = [*as_service(without), str(harness.BINARY), "attach", str(pid), "--duration", "2", "--format", "json", *args]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, text=True)
     return harness.Result(done.returncode, done.stdout, done.stderr)
 
@@ -158,3 +163,17 @@ def test_without(leaky, name):
     """None of them is there for nothing."""
     words = "memory of process" if name == "CAP_SYS_PTRACE" else "load BPF programs"
     harness.check_refusal(attach(leaky.pid, "--format", "text", without=[name]), words)
+
+
+def test_watch(tmp_path):
+    """The whole of watch: found, read from outside, sampled, kept. Its folder is mounted writable, as StateDirectory= is."""
+    state = tmp_path / "state"
+    state.mkdir()
+    prefix = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$0" && exec "$@"', str(state), *as_service()]
+    with visible_targets(tmp_path, owner=65534) as place, target(place, *NOBODY) as started:
+        with Watch(state / "h.db", prefix=prefix, pids=[started.pid]) as watch:
+            event = watch.wait(lambda e: e["verdict"] == "leak" and e["report"], 120)
+            assert first_line(event["report"])[0] == "leaky_service.py"
+            assert watch.end() == 0, watch.stderr()
+            assert watch.stderr() == ""
+        assert [p["target"]["pid"] for p in history(state / "h.db")["processes"]] == [started.pid]

@@ -12,6 +12,7 @@ import pytest
 
 import harness
 from harness import Target
+from prometheus import Prometheus, free_port
 from watching import Watch, check_integrity, first_line, history
 
 CGROUP = pathlib.Path("/sys/fs/cgroup/memory")
@@ -241,10 +242,17 @@ def test_alerts_and_metrics(tmp_path, python):
     log, path = tmp_path / "alerts", tmp_path / "metrics.sock"
     command = "{ echo \"$LEAKSNOOP_KIND $LEAKSNOOP_PID\"; cat; echo; } >> %s" % log
     with Target(python, "leaky_service.py", "--rate", "400") as target:
-        with Watch(tmp_path / "h.db", "--on-alert", command, "--listen", "unix:%s" % path, pids=[target.pid]) as watch:
+        port = free_port()
+        with Watch(tmp_path / "h.db", "--on-alert", command, "--listen", "unix:%s" % path, "--listen", port, pids=[target.pid]) as watch:
             event = watch.wait_kind("alert", target.pid, 150)
             assert event["why"]
             check_metrics(path, target.pid)
+            with Prometheus(tmp_path, port) as prometheus:
+                # It is this process that has to serve it meanwhile.
+                deadline = time.monotonic() + 60
+                while not prometheus.query('leaksnoop_process_alert{app="leaky_service.py"} == 1'):
+                    assert time.monotonic() < deadline, prometheus.log.read_text()[-2000:]
+                    watch.read_for(0.3)
             target.process.kill()
             watch.wait_kind("alert-end", target.pid, 20)
             assert watch.end() == 0
@@ -274,6 +282,21 @@ def test_a_full_disk_at_the_start(tmp_path, python):
         assert [p["target"]["pid"] for p in history(disk / "h.db")["processes"]] == [target.pid]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_hangup_reopens_the_history(tmp_path, python):
+    with Target(python, "idle.py") as target, Watch(tmp_path / "h.db", pids=[target.pid]) as watch:
+        watch.wait_kind("start", target.pid, 20)
+        watch.read_for(2)
+        for name in ("h.db", "h.db-wal", "h.db-shm"):
+            if (tmp_path / name).exists():
+                (tmp_path / name).rename(tmp_path / ("old-" + name))
+        watch.process.send_signal(signal.SIGHUP)
+        watch.read_for(3)
+        assert watch.end() == 0, watch.stderr()
+    for name in ("old-h.db", "h.db"):
+        assert [p["target"]["pid"] for p in history(tmp_path / name)["processes"]] == [target.pid], name
+        check_integrity(tmp_path / name)
 
 
 def test_refusals(tmp_path):

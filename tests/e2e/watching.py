@@ -16,10 +16,10 @@ import harness
 class Watch:
     """leaksnoop watch --format json with quick settings, of the processes named only (all=True: of the host). Use as a context."""
 
-    def __init__(self, history, *args, pids=(), everything=False, quick=True):
+    def __init__(self, history, *args, pids=(), everything=False, quick=True, prefix=()):
         self.history = str(history)
         self.errors = tempfile.TemporaryFile()
-        command = [str(harness.BINARY), "watch", "--format", "json", "--history", self.history, *map(str, args)]
+        command = [*prefix, str(harness.BINARY), "watch", "--format", "json", "--history", self.history, *map(str, args)]
         if quick:
             command += ["--interval", "1", "--settle", "0.5", "--host-budget", "20"]
         for pid in pids:

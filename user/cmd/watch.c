@@ -302,6 +302,7 @@ static void reopen(struct watch *w)
 
 	if (w->store && store_reopen(w->store, &err))
 		watch_warn("the history cannot be opened anew: %s", err.what);
+	watch_store_anew(w);
 }
 
 static void take_signals(struct watch *w, int signal_fd)
@@ -377,6 +378,7 @@ static void watch_finish(struct watch *w)
 	for (size_t i = 0; i < w->n; i++)
 		if (w->processes[i]->attachment)
 			watch_sampling_end(w, w->processes[i], now_ns);
+	watch_store_anew(w);
 	watch_say_interval(w, now_ns);
 }
 

@@ -87,6 +87,8 @@ void watch_alert_look(struct watch *w, struct process *p, uint64_t now_ns);
 void watch_alert_gone(struct watch *w, struct process *p, uint64_t now_ns);
 /* What is due at each interval: lines of those that changed, the table, the history. */
 void watch_say_interval(struct watch *w, uint64_t now_ns);
+/* It may be another file: every process is put into it again. */
+void watch_store_anew(struct watch *w);
 /* Opens the history; as store_open(). */
 int watch_store_open(struct watch *w, struct err *err);
 /* The size of the terminal. */

@@ -158,13 +158,21 @@ static void refresh_table(struct watch *w)
 		w->stop = true;
 }
 
-/* That it was damaged, moved, begun anew. */
+void watch_store_anew(struct watch *w)
+{
+	for (size_t i = 0; i < w->n; i++)
+		w->processes[i]->stored_ns = 0;
+}
+
+/* That it was damaged or moved, and one is begun anew. */
 static void tell_notice(struct watch *w)
 {
 	const char *notice = store_take_notice(w->store);
 
-	if (notice && notice[0])
-		watch_warn("%s", notice);
+	if (!notice || !notice[0])
+		return;
+	watch_warn("%s", notice);
+	watch_store_anew(w);
 }
 
 int watch_store_open(struct watch *w, struct err *err)
@@ -182,10 +190,8 @@ static void try_store_again(struct watch *w, uint64_t now_ns)
 {
 	struct err err = { 0 };
 
-	if (w->opts->no_history || now_ns < w->next_store_ns || watch_store_open(w, &err))
-		return;
-	for (size_t i = 0; i < w->n; i++)
-		w->processes[i]->stored_ns = 0;
+	if (!w->opts->no_history && now_ns >= w->next_store_ns && !watch_store_open(w, &err))
+		watch_store_anew(w);
 }
 
 /* The history says once that it cannot be written, and once that it can again. */
