@@ -269,6 +269,11 @@ static void note_sampling(const struct attachment *a, struct notes *n)
 		failed += windows_totals(tracee_windows(a->tracee), (enum window_group)i).failed;
 	if (evicted)
 		note(n, "%s sampled blocks were evicted from a full table; those that stayed count for them", fmt_count(evicted).s);
+	if (sampling_strays(sampling))
+		note(n, "%s sampled blocks belonged to no window that was closed in order, and were dropped", fmt_count(sampling_strays(sampling)).s);
+	if (types_refused(sampling_types(sampling)))
+		note(n, "%s type objects were turned away: more than %u types; their objects have no type here",
+		     fmt_count(types_refused(sampling_types(sampling))).s, TYPES_MAX);
 	if (failed)
 		note(n, "%s windows could not be opened: the program has a hook of its own over the allocator (tracemalloc?)",
 		     fmt_count(failed).s);
