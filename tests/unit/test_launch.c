@@ -41,6 +41,8 @@ static void on_event(void *ctx, const struct launch_event *event)
 
 	seen->count[event->what]++;
 	seen->last[event->what] = event->pid;
+	if (event->what == LAUNCH_EXEC)
+		assert_int_equal(launch_watch_entry(seen->launch, event->pid), 0);
 	if (seen->at)
 		seen->at(seen, event);
 }

@@ -241,13 +241,19 @@ static uint64_t program_key(pid_t pid)
 	return (((uint64_t)st.st_dev << 48 ^ st.st_ino) * 0x9e3779b97f4a7c15ull) ^ ((uint64_t)st.st_mtim.tv_sec << 30 ^ (uint64_t)st.st_mtim.tv_nsec);
 }
 
+/* A program that was no Python at its entry point. */
+static bool is_stranger(const struct run *run, pid_t pid)
+{
+	uint64_t key = program_key(pid);
+
+	return key && map64_get(run->strangers, key);
+}
+
 /* At its entry point. Looking through the symbols of all its libraries takes a millisecond: once a program. */
 static void look_at_entry(struct run *run, pid_t pid, struct run_process *process)
 {
 	uint64_t key = program_key(pid);
 
-	if (key && map64_get(run->strangers, key))
-		return;
 	look_at_program(run, pid, process);
 	if (key && !process->counted && map64_count(run->strangers) < STRANGERS_MAX)
 		(void)map64_put(run->strangers, key, NULL);
@@ -300,9 +306,12 @@ static void note_exec(struct run *run, pid_t pid)
 		note_gone(run, process);
 	forget(run, pid);
 	process = run->over ? NULL : map64_put(run->processes, (uint64_t)pid, NULL);
+	if (!process)
+		return;
 	/* Its entry point comes before that. */
-	if (process)
-		process->due_ns = now() + LOOK_FIRST_NS;
+	process->due_ns = now() + LOOK_FIRST_NS;
+	if (!is_stranger(run, pid))
+		(void)launch_watch_entry(run->launch, pid);
 }
 
 static void note_watch(struct run *run, pid_t pid, struct run_process *process)

@@ -23,7 +23,7 @@
 enum launch_what {
 	LAUNCH_CHILD,   /* a copy of its parent, before its first instruction */
 	LAUNCH_EXEC,    /* runs another program; of that only the file and the loader are mapped */
-	LAUNCH_ENTRY,   /* the same, at the program's entry point: libraries are mapped and relocated. Not told where there are no watchpoints */
+	LAUNCH_ENTRY,   /* launch_watch_entry(): at the program's entry point, where its libraries are mapped and relocated */
 	LAUNCH_WATCH,   /* the pointer of launch_watch() was written */
 	LAUNCH_EXIT,    /* about to end; its memory is still there. Not told of all that are killed */
 	LAUNCH_GONE,
@@ -49,6 +49,11 @@ int launch_go(struct launch *launch);
 typedef void (*launch_fn)(void *ctx, const struct launch_event *event);
 int launch_step(struct launch *launch, launch_fn fn, void *ctx);
 
+/*
+ * Inside fn, at LAUNCH_EXEC: asks for LAUNCH_ENTRY. Negative where there are no watchpoints. A watchpoint stops the process by a signal, which it dies
+ * of should the tracer be killed before it has looked: so not for programs that are of no interest.
+ */
+int launch_watch_entry(struct launch *launch, pid_t pid);
 /* Inside fn: watches for the main thread to write an 8-aligned pointer of the process, in place of what was watched before; null: nothing more. */
 int launch_watch(struct launch *launch, pid_t pid, raddr_t slot);
 

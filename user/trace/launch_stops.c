@@ -116,6 +116,14 @@ static int entry_point(pid_t pid, raddr_t *ret_entry)
 	return -ENOENT;
 }
 
+int launch_watch_entry(struct launch *l, pid_t pid)
+{
+	raddr_t entry;
+	int r = entry_point(pid, &entry);
+
+	return r ?: watch(l, pid, WATCHPOINT_EXECUTE, entry);
+}
+
 /* A thread whose maker has told of it has stopped: before its first instruction, or at the end of a group's stop. */
 static int begin(struct launch *l, pid_t tid)
 {
@@ -162,7 +170,6 @@ static int note_exec(struct launch *l, pid_t pid)
 {
 	struct launch_process *process = process_of(l, pid);
 	struct launch_thread *thread;
-	raddr_t entry;
 	size_t cursor = 0;
 	uint64_t tid;
 
@@ -183,8 +190,6 @@ static int note_exec(struct launch *l, pid_t pid)
 	process->borrows = process->told_exit = false;
 	launch_forget_watch(process);
 	tell(l, LAUNCH_EXEC, pid);
-	if (!entry_point(pid, &entry))
-		(void)watch(l, pid, WATCHPOINT_EXECUTE, entry);
 	return 0;
 }
 
