@@ -118,7 +118,7 @@ def test_the_line_is_known_after_an_oom_kill(tmp_path, python):
         program = tmp_path / "oom.py"
         program.write_text("import time\nprint('ready', flush=True)\nkept = []\n"
                            "def serve():\n    kept.append(bytes(range(250)) * 8)  # LEAK\n"
-                           "while True:\n    for _ in range(25): serve()\n    time.sleep(0.01)\n")
+                           "while True:\n    for _ in range(12): serve()\n    time.sleep(0.01)\n")
         process = subprocess.Popen([*python.command, str(program)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         (group / "cgroup.procs").write_text(str(process.pid))
         assert process.stdout.readline() == b"ready\n"
