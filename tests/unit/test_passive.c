@@ -255,8 +255,14 @@ static void check_pools(const struct pyinterp *interp)
 	say(&t, "drop", 0);
 	assert_int_equal(python_open(t.py.pid, &python, &err), 0);
 	python_shed(python);
-	assert_int_equal(obmalloc_pools(python, &pools), 0);
-	assert_int_equal(obmalloc_totals(python, &totals, &err), 0);
+	/* It has answered, but waits for the next word only in a moment. */
+	for (int i = 0; i < 20; i++) {
+		assert_int_equal(obmalloc_pools(python, &pools), 0);
+		assert_int_equal(obmalloc_totals(python, &totals, &err), 0);
+		if (pools.used_bytes == totals.pools_used * totals.pool_size)
+			break;
+		usleep(50000);
+	}
 	assert_int_equal(pools.arenas, totals.arenas);
 	assert_int_equal(pools.arena_bytes, totals.arena_bytes);
 	assert_int_equal(pools.used_bytes, totals.pools_used * totals.pool_size);
