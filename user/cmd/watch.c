@@ -27,6 +27,7 @@
 #define SLEEP_MAX_NS (5 * SECOND_NS)
 #define RING_BYTES (4u << 20)
 #define LISTEN_MAX 4
+#define COMMAND_WAITS 50      /* tenths of a second */
 
 static const struct option_row rows[] = {
 	OPTION(struct watch_opts, pids, STRINGS, 'p', "pid", "PID", NULL, "only this process; may be given several times, as the next three"),
@@ -369,6 +370,16 @@ static int watch_loop(struct watch *w, int signal_fd, struct err *err)
 	return 0;
 }
 
+/* The command of the last alert has a moment to say it. */
+static void end_commands(void)
+{
+	struct timespec pause = { .tv_nsec = 100000000 };
+
+	for (int i = 0; i < COMMAND_WAITS && service_reap() > 0; i++)
+		nanosleep(&pause, NULL);
+	service_end_commands();
+}
+
 /* Last words: what is sampled now is told of, and everything goes into the history. */
 static void watch_finish(struct watch *w)
 {
@@ -380,6 +391,7 @@ static void watch_finish(struct watch *w)
 			watch_sampling_end(w, w->processes[i], now_ns);
 	watch_store_anew(w);
 	watch_say_interval(w, now_ns);
+	end_commands();
 }
 
 static int run(const void *opts, int argc, char **argv, struct err *err)
