@@ -14,17 +14,16 @@ import harness
 
 
 class Watch:
-    """leaksnoop watch --format json with quick settings, of the processes named only (all=True: of the host). Use as a context."""
+    """leaksnoop watch --format json with quick settings, of the processes named only. Use as a context."""
 
-    def __init__(self, history, *args, pids=(), everything=False, quick=True, prefix=()):
+    def __init__(self, history, *args, pids=(), prefix=()):
         self.history = str(history)
         self.errors = tempfile.TemporaryFile()
         command = [*prefix, str(harness.BINARY), "watch", "--format", "json", "--history", self.history, *map(str, args)]
-        if quick:
-            command += ["--interval", "1", "--settle", "0.5", "--host-budget", "20"]
+        command += ["--interval", "1", "--settle", "0.5", "--host-budget", "20"]
         for pid in pids:
             command += ["--pid", str(pid)]
-        assert pids or everything or "--comm" in args or "--cgroup" in args or "--user" in args, "tests watch their own processes"
+        assert pids or "--comm" in args or "--cgroup" in args or "--user" in args, "tests watch their own processes"
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors)
         self.pid = self.process.pid
         self.lines = harness.Lines(self.process.stdout)

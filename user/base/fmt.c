@@ -242,3 +242,10 @@ void fmt_escape_tail(struct strbuf *buf, const char *s, size_t max_columns)
 	strbuf_append(buf, "…");
 	append_glyphs(buf, s + at, len - at, SIZE_MAX);
 }
+
+const char *fmt_base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash && slash[1] ? slash + 1 : path;
+}

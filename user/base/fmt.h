@@ -44,3 +44,6 @@ struct fmt_text fmt_time(struct timespec wall);
 void fmt_escape(struct strbuf *buf, const char *s, size_t max_columns);
 /* The same, but a long string keeps its end ("…/pkg/module.py"): for paths. */
 void fmt_escape_tail(struct strbuf *buf, const char *s, size_t max_columns);
+
+/* What stands behind the last slash; all of a path that ends in one. A part of path. */
+const char *fmt_base_name(const char *path);

@@ -26,7 +26,6 @@
 #define CHOICE_NS SECOND_NS
 #define SLEEP_MAX_NS (5 * SECOND_NS)
 #define RING_BYTES (4u << 20)
-#define LISTEN_MAX 4
 #define COMMAND_WAITS 50      /* tenths of a second */
 
 static const struct option_row rows[] = {
@@ -149,8 +148,8 @@ static int open_servers(struct watch *w, struct err *err)
 {
 	const struct server_pages pages = { .metrics = metrics_page, .healthy = healthy_page, .ctx = w };
 
-	if (w->opts->listen.n > LISTEN_MAX) {
-		err_set(err, -EUSAGE, "at most %d times --listen", LISTEN_MAX);
+	if (w->opts->listen.n > WATCH_LISTEN_MAX) {
+		err_set(err, -EUSAGE, "at most %d times --listen", WATCH_LISTEN_MAX);
 		return -EUSAGE;
 	}
 	for (size_t i = 0; i < w->opts->listen.n; i++) {
@@ -336,7 +335,7 @@ static int watch_loop(struct watch *w, int signal_fd, struct err *err)
 	while (!w->stop) {
 		uint64_t now_ns = clock_mono_ns(&clock_real);
 		struct timespec timeout = timeout_of(w, now_ns);
-		struct pollfd fds[3 + LISTEN_MAX] = {
+		struct pollfd fds[3 + WATCH_LISTEN_MAX] = {
 			{ .fd = signal_fd, .events = POLLIN },
 			{ .fd = finder_fd(w->finder), .events = POLLIN },
 			{ .fd = tracer_fd(w->tracer), .events = POLLIN },

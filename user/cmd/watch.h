@@ -15,6 +15,7 @@
 
 #define WATCH_PROCESSES_MAX 2000
 #define WATCH_SAMPLED_MAX 2
+#define WATCH_LISTEN_MAX 4
 
 struct watch_opts {
 	struct strings pids, comms, cgroups, users, listen;
@@ -24,6 +25,13 @@ struct watch_opts {
 	uint64_t alert_rate;                  /* bytes an hour; 0: none */
 	int format;
 	bool no_history;
+};
+
+/* What a change of makes a line. */
+struct shown {
+	uint64_t rss_bytes;                   /* 0: unknown */
+	bool has_verdict, sampled_now, alert, grows;
+	enum verdict_kind verdict;
 };
 
 /* A process that is watched. */
@@ -37,7 +45,7 @@ struct process {
 	double sampled_before;                /* seconds of earlier turns */
 	bool fresh;                           /* its report is new since the alerts looked */
 	bool turn_told;                       /* this turn gave a report that stands */
-	struct watched shown;                 /* as last printed: only plain values count */
+	struct shown shown;                   /* as last printed */
 	uint64_t stored_ns;                   /* last put into the history */
 };
 
@@ -48,7 +56,7 @@ struct watch {
 	struct rota *rota;
 	struct alerts *alerts;
 	struct store *store;                  /* NULL: --no-history */
-	struct server *servers[4];            /* one a --listen */
+	struct server *servers[WATCH_LISTEN_MAX];   /* one a --listen */
 	size_t n_servers;
 	struct process **processes;           /* in order of PID */
 	size_t n, cap;

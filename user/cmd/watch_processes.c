@@ -164,7 +164,6 @@ static void on_found(void *ctx, const struct found *found)
 		.fragmentation = NAN, .growth = NAN, .overhead_ratio = NAN,
 	};
 	memcpy(p->w.comm, found->comm, sizeof(p->w.comm));
-	p->shown = p->w;
 	p->open_ns = clock_mono_ns(&clock_real);
 	if (insert(w, p)) {
 		process_free(p);

@@ -124,15 +124,25 @@ void watch_alert_gone(struct watch *w, struct process *p, uint64_t now_ns)
 	tell_alert(w, p, alerts_gone(w->alerts, &p->w, now_ns, why, sizeof(why)), why);
 }
 
-static bool has_changed(const struct process *p)
+static struct shown shown_of(const struct watched *w)
 {
-	const struct watched *now = &p->w, *before = &p->shown;
-	double rss = now->memory.rss_bytes == REPORT_UNKNOWN ? 0 : (double)now->memory.rss_bytes;
-	double was = before->memory.rss_bytes == REPORT_UNKNOWN ? 0 : (double)before->memory.rss_bytes;
+	return (struct shown){
+		.rss_bytes = w->memory.rss_bytes == REPORT_UNKNOWN ? 0 : w->memory.rss_bytes,
+		.has_verdict = w->has_verdict,
+		.sampled_now = w->sampled_now,
+		.alert = w->alert,
+		.grows = w->growth > 0,
+		.verdict = w->verdict,
+	};
+}
+
+static bool has_changed(const struct shown *now, const struct shown *before)
+{
+	double rss = (double)now->rss_bytes, was = (double)before->rss_bytes;
 
 	return fabs(rss - was) > fmax(RSS_SHARE * was, RSS_BYTES) || now->has_verdict != before->has_verdict ||
 	       now->verdict != before->verdict || now->sampled_now != before->sampled_now || now->alert != before->alert ||
-	       (now->growth > 0) != (before->growth > 0);
+	       now->grows != before->grows;
 }
 
 static void refresh_table(struct watch *w)
@@ -228,14 +238,15 @@ void watch_say_interval(struct watch *w, uint64_t now_ns)
 		try_store_again(w, now_ns);
 	for (size_t i = 0; i < w->n; i++) {
 		struct process *p = w->processes[i];
-		bool changed = p->passive && has_changed(p);
+		struct shown shown = shown_of(&p->w);
+		bool changed = has_changed(&shown, &p->shown);
 
 		if (!p->passive)
 			continue;
 		watch_alert_look(w, p, now_ns);
 		if (changed) {
 			print(w, WATCH_summary, p, NULL, now);
-			p->shown = p->w;
+			p->shown = shown_of(&p->w);
 		}
 		if (w->store && (changed || !p->stored_ns || now_ns >= p->stored_ns + STORE_NS))
 			store(w, p, now, now_ns);

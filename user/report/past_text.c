@@ -88,13 +88,6 @@ static json_t *cut_text(const char *s, size_t columns)
 	return strbuf_error(&buf) ? NULL : json_text(strbuf_str(&buf));
 }
 
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash && slash[1] ? slash + 1 : path;
-}
-
 static json_t *line_text(const json_t *finding)
 {
 	const char *file = json_string_value(json_object_get(finding, "file"));
@@ -103,7 +96,7 @@ static json_t *line_text(const json_t *finding)
 
 	if (!file)
 		return json_null();
-	file = base_name(file);
+	file = fmt_base_name(file);
 	if (asprintf(&text, line > 0 ? "%s:%lld" : "%s", file, (long long)line) < 0)
 		text = NULL;
 	return cut_text(text, LINE_COLUMNS);

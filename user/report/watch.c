@@ -25,13 +25,6 @@ const char *watch_event_name(enum watch_event kind)
 	return event_names[kind];
 }
 
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash && slash[1] ? slash + 1 : path;
-}
-
 static void append_name(struct strbuf *buf, const struct watched *w)
 {
 	_cleanup_(freep) char *name = NULL;
@@ -45,7 +38,7 @@ static void append_name(struct strbuf *buf, const struct watched *w)
 
 static void append_line(struct strbuf *buf, const struct watched_finding *f)
 {
-	strbuf_append(buf, f->file[0] ? base_name(f->file) : "?");
+	strbuf_append(buf, f->file[0] ? fmt_base_name(f->file) : "?");
 	if (f->line)
 		strbuf_appendf(buf, ":%d", f->line);
 	if (f->function[0])
