@@ -12,10 +12,14 @@ fi
 
 passed=0
 failed=0
+broken=()
 log=build/test.log
 : >"$log"
 
 say() { printf '%s\n' "$*" | tee -a "$log"; }
+
+# What matters of a unit test's output.
+said_by() { grep -v '^\[ *\(RUN\|OK\)' "$1" | tail -40; }
 
 # One unit test program: cmocka prints "[  PASSED  ] N test(s)." and "[  FAILED  ] N test(s), ...".
 run_unit() {
@@ -32,8 +36,9 @@ run_unit() {
 		bad=1
 	fi
 	if [ "$status" -ne 0 ]; then
+		broken+=("$out")
 		say "FAIL $1 (status $status):"
-		grep -v '^\[ *\(RUN\|OK\)' "$out" | tail -40
+		said_by "$out"
 	else
 		say "ok   $1: ${good:-0} tests"
 	fi
@@ -82,5 +87,10 @@ if [ -n "${CI-}${LEAKSNOOP_FULL-}" ]; then
 	fi
 fi
 
+# Once more, where who reads the end only finds it: pytest's and Debian 13's failures are just above.
+for out in "${broken[@]}"; do
+	printf 'FAIL %s:\n' "$(basename "$out" .out)"
+	said_by "$out"
+done
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

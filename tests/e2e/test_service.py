@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 import harness
-from watching import Watch, first_line, history
+from watching import FOUND_SECONDS, Watch, first_line, history
 
 UNIT = harness.ROOT / "packaging" / "leaksnoop.service"
 NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
@@ -172,7 +172,7 @@ def test_watch(tmp_path):
     prefix = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" "$0" && exec "$@"', str(state), *as_service()]
     with visible_targets(tmp_path, owner=65534) as place, target(place, *NOBODY) as started:
         with Watch(state / "h.db", prefix=prefix, pids=[started.pid]) as watch:
-            event = watch.wait(lambda e: e["verdict"] == "leak" and e["report"], 120)
+            event = watch.wait(lambda e: e["verdict"] == "leak" and e["report"], FOUND_SECONDS)
             assert first_line(event["report"])[0] == "leaky_service.py"
             assert watch.end() == 0, watch.stderr()
             assert watch.stderr() == ""

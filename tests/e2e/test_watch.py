@@ -13,7 +13,7 @@ import pytest
 import harness
 from harness import Target
 from prometheus import Prometheus, free_port
-from watching import Watch, check_integrity, first_line, history
+from watching import FOUND_SECONDS, Watch, check_integrity, first_line, history
 
 CGROUP = pathlib.Path("/sys/fs/cgroup/memory")
 
@@ -29,13 +29,13 @@ def names_the_line(event, program):
 
 def test_leaks_are_named_and_nobody_else(tmp_path, python):
     leaking, steady = ["leaky_service.py", "services/leak_instances.py"], ["services/steady_updates.py", "idle.py"]
-    targets = [Target(python, program) for program in leaking + steady]
+    targets = [Target(python, program, *(["--rate", "300"] if program == "leaky_service.py" else [])) for program in leaking + steady]
     try:
         with Watch(tmp_path / "h.db", pids=[t.pid for t in targets]) as watch:
             for target in targets:
                 watch.wait_kind("start", target.pid, 20)
             for target, program in zip(targets, leaking):
-                watch.wait(lambda e, t=target, p=program: e["target"]["pid"] == t.pid and names_the_line(e, p), 120)
+                watch.wait(lambda e, t=target, p=program: e["target"]["pid"] == t.pid and names_the_line(e, p), FOUND_SECONDS)
             assert watch.end() == 0, watch.stderr()
             accused = {e["target"]["pid"] for e in watch.events if e["kind"] in ("verdict", "alert") and e["verdict"] == "leak"}
             assert accused == {t.pid for t in targets[:2]}, watch.summary()
@@ -146,7 +146,7 @@ def test_containers(tmp_path):
     prefix = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount"]
     with Target(inside[0], "leaky_service.py", "--rate", "300", prefix=prefix) as target:
         with Watch(tmp_path / "h.db", "--comm", "leaky_service.py") as watch:
-            event = watch.wait(lambda e: names_the_line(e, "leaky_service.py"), 120)
+            event = watch.wait(lambda e: names_the_line(e, "leaky_service.py"), FOUND_SECONDS)
             assert watch.end() == 0
         assert event["target"]["pid"] != target.pid and event["target"]["container"], event["target"]
         assert event["target"]["python"].startswith("3.14")
@@ -163,7 +163,7 @@ def test_killed_and_restarted(tmp_path, python):
                 watch.kill()
             check_integrity(path)
         with Watch(path, pids=[target.pid, other.pid]) as watch:
-            watch.wait(lambda e: e["target"]["pid"] == target.pid and names_the_line(e, "leaky_service.py"), 120)
+            watch.wait(lambda e: e["target"]["pid"] == target.pid and names_the_line(e, "leaky_service.py"), FOUND_SECONDS)
             assert watch.end() == 0, watch.stderr()
         assert harness.Slots.of(target).armed() == []
         other.check_unharmed()
@@ -201,7 +201,7 @@ def test_targets_come_and_go(tmp_path, python):
                 watch.read_for(0.1)
                 for process in crowd:
                     process.poll()
-            watch.wait(lambda e: e["target"]["pid"] == target.pid and names_the_line(e, "leaky_service.py"), 90)
+            watch.wait(lambda e: e["target"]["pid"] == target.pid and names_the_line(e, "leaky_service.py"), FOUND_SECONDS)
             for process in crowd:
                 process.wait()
             watch.read_for(4)
@@ -244,7 +244,7 @@ def test_alerts_and_metrics(tmp_path, python):
     with Target(python, "leaky_service.py", "--rate", "400") as target:
         port = free_port()
         with Watch(tmp_path / "h.db", "--on-alert", command, "--listen", "unix:%s" % path, "--listen", port, pids=[target.pid]) as watch:
-            event = watch.wait_kind("alert", target.pid, 150)
+            event = watch.wait_kind("alert", target.pid, FOUND_SECONDS)
             assert event["why"]
             check_metrics(path, target.pid)
             with Prometheus(tmp_path, port) as prometheus:

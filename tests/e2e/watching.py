@@ -12,6 +12,9 @@ import time
 
 import harness
 
+# In which a leak must be named: a quiet machine needs 40 to 60 s for 240 KB/s, 120 s for 80 KB/s.
+FOUND_SECONDS = 300
+
 
 class Watch:
     """leaksnoop watch --format json with quick settings, of the processes named only. Use as a context."""

@@ -17,7 +17,7 @@
 /* Every threshold, and why it is where it is. */
 #define LEAK_FLOOR 100.0 /* bytes a second: 8 MiB a day, which no service notices before its next release */
 #define LEAK_SURVIVORS 8.0 /* blocks: fewer are also seen when a line keeps nothing for long but is seen at bad times */
-#define COUNTED_SURVIVORS 1.0 /* where the heap's count of a size and type rises beyond chance: they need only say whose it is */
+#define COUNTED_SURVIVORS 3.0 /* where the heap's count of a size and type rises beyond chance they need only say whose it is; one may be a copy in its place */
 #define LEAK_EXPLAINS 0.1 /* of what the counters grow by: a line that grows by less is not the reason */
 #define LEAK_CONTRADICTED 0.25 /* of the line's lowest growth: counters whose highest growth is less deny it */
 #define MASKED_SURVIVORS 30.0 /* under a sawtooth the counters prove nothing, so the survivors must by themselves */
@@ -104,16 +104,20 @@ static bool is_estimate(const struct report_estimate *e)
 	return e->low >= 0 && e->low <= e->estimate && e->estimate <= e->high && e->high < 1e18;
 }
 
+/* Blocks that must have been seen to survive before a line is named. */
+static double survivors_needed(const struct judge *j)
+{
+	return j->e->strongest.counted ? COUNTED_SURVIVORS : LEAK_SURVIVORS;
+}
+
 /* Growth of the strongest site that is there with certainty. */
 static bool piles_up(const struct judge *j)
 {
 	const struct report_estimate *g = &j->e->strongest.growth;
 
-	if (!j->e->strongest.name || j->e->strongest.trend != TREND_RISING || !is_estimate(g) || g->estimate < LEAK_FLOOR)
+	if (!j->e->strongest.name || j->e->strongest.trend != TREND_RISING || !is_estimate(g) || g->estimate < LEAK_FLOOR || !(g->low > 0))
 		return false;
-	if (j->e->strongest.counted)
-		return j->e->strongest.survivors >= COUNTED_SURVIVORS;
-	return g->low > 0 && j->e->strongest.survivors >= LEAK_SURVIVORS;
+	return j->e->strongest.survivors >= survivors_needed(j);
 }
 
 /* The counters: blocks or bytes rise to the end. */
@@ -247,8 +251,8 @@ static bool judge_unnamed(struct judge *j)
 	/* As many survivors as a verdict needs, at the pace at which they came. */
 	if (is_young(j) && j->e->seconds < YOUNG_SECONDS)
 		more = YOUNG_SECONDS - j->e->seconds;
-	else if (survivors > 0 && survivors < LEAK_SURVIVORS)
-		more = fmin(600, fmax(10, j->e->seconds * (LEAK_SURVIVORS / survivors - 1)));
+	else if (survivors > 0 && survivors < survivors_needed(j))
+		more = fmin(600, fmax(10, j->e->seconds * (survivors_needed(j) / survivors - 1)));
 	say(j, VERDICT_unknown, 0.3, "%s, but %s; about %s more will tell", counters,
 	    piles_up(j) ? "the process is young and may be warming up" : "no line is known yet to keep it",
 	    fmt_duration(ceil(more)).s);
