@@ -415,6 +415,7 @@ static bool garbage_of(const struct pyinterp *interp, int seed)
 	struct target t;
 	struct err err = { 0 };
 	char line[64];
+	int r;
 
 	t = (struct target){ 0 };
 	assert_int_equal(pytarget_start(interp, garbage, NULL, &t.process), 0);
@@ -428,10 +429,12 @@ static bool garbage_of(const struct pyinterp *interp, int seed)
 	made = pytarget_line(&t.process, line, sizeof(line));
 	if (made) {
 		assert_string_equal(line, "made");
-		made = census_read(t.python, NULL, &census, &err) != -ESRCH;
+		r = census_read(t.python, NULL, &census, &err);
+		if (r && r != -ESRCH)
+			fail_msg("%s, seed %d: %s: %s", interp->label, seed, strerror(-r), err.what);
+		made = !r;
 	}
 	if (made) {
-		assert_non_null(census);
 		check_sums(interp, census);
 		assert_true(census->refused > 0);
 		print_message("%s: garbage: %llu refused, %.1f ms\n", interp->label, (unsigned long long)census->refused,

@@ -6,12 +6,14 @@
  */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <cmocka.h>
 
 #include "interp/slots.h"
@@ -214,6 +216,28 @@ static void test_armed(void **state)
 		check_armed(&interps[i]);
 }
 
+/* A process that dies is said to be gone, not to be an unusual build. */
+static void test_dead(void **state)
+{
+	size_t n;
+	const struct pyinterp *interps = pyinterps(&n);
+
+	(void)state;
+	for (size_t i = 0; i < n; i++) {
+		struct look look;
+		struct slots slots;
+		struct err err;
+		siginfo_t info;
+
+		look_at(&interps[i], program, NULL, &look);
+		kill(look.target.pid, SIGKILL);
+		/* as long as nobody waits for it, a zombie */
+		assert_int_equal(waitid(P_PID, (id_t)look.target.pid, &info, WEXITED | WNOWAIT), 0);
+		assert_int_equal(slots_read(look.python, &slots, &err), -ESRCH);
+		look_end(&look);
+	}
+}
+
 static void test_names(void **state)
 {
 	(void)state;
@@ -229,6 +253,7 @@ int main(void)
 		cmocka_unit_test(test_modes),
 		cmocka_unit_test(test_tracemalloc),
 		cmocka_unit_test(test_armed),
+		cmocka_unit_test(test_dead),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,19 +137,23 @@ static int find_table(struct slots_view *view, enum alloc_domain domain, raddr_t
 	};
 	struct alloc_table table;
 	raddr_t by_code;
+	int r = -EPROTO;
 
 	if (offsets[domain] != NO_OFFSET) {
 		raddr_t by_offset = raddr_add(view->python->runtime, offsets[domain]);
 
-		if (read_table(view, by_offset, &table) == 0) {
+		r = read_table(view, by_offset, &table);
+		if (r == 0)
 			*ret_table = by_offset;
-			return 0;
-		}
+		if (r == 0 || r == -ESRCH)
+			return r;
 	}
-	if (slots_table_from_code(view->python->image, domain, &by_code) < 0 || read_table(view, by_code, &table) < 0)
+	if (slots_table_from_code(view->python->image, domain, &by_code) < 0)
 		return -EPROTO;
-	*ret_table = by_code;
-	return 0;
+	r = read_table(view, by_code, &table);
+	if (r == 0)
+		*ret_table = by_code;
+	return r;
 }
 
 static int fill_slot(struct slots_view *view, raddr_t addr, struct slot *ret_slot)
