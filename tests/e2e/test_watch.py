@@ -171,6 +171,20 @@ def test_killed_and_restarted(tmp_path, python):
         check_integrity(path)
 
 
+def test_slots_that_were_left_armed(tmp_path, python):
+    """A killed tracer's, in a process that watch would never sample."""
+    with Target(python, "idle.py") as target:
+        slots = harness.Slots.of(target)
+        with harness.Trace(target.pid, "--mode", "exact") as trace:
+            trace.kill()
+        assert slots.armed()
+        with Watch(tmp_path / "h.db", pids=[target.pid]) as watch:
+            watch.wait_kind("start", target.pid, 20)
+            assert slots.armed() == []
+            assert "left armed were restored" in watch.stderr()
+            assert watch.end() == 0
+
+
 CROWD = """import os, random, sys, time
 time.sleep(random.random() * 2)
 if random.random() < .3:

@@ -149,16 +149,6 @@ static json_t *examine_probes(const struct python *python, const struct slots *s
 	return list;
 }
 
-static int count_armed(const struct slots *slots)
-{
-	int n = slots->ref_tracer.armed;
-
-	for (int d = 0; d < DOMAIN_COUNT; d++)
-		for (int f = 0; f < FN_COUNT; f++)
-			n += slots->fn[d][f].armed;
-	return n;
-}
-
 /* Slots that are armed while nobody traces. Restores them if asked. *ret_traced: a tracer is at work, they are its own. */
 static int examine_left(pid_t pid, const struct slots *slots, bool disarm, bool *ret_traced, int *ret_restored, struct err *err)
 {
@@ -213,7 +203,7 @@ static json_t *examine_process(pid_t pid, const struct kernel_costs *costs, bool
 	*ret_error = r;
 	if (r)
 		return NULL;
-	armed = count_armed(&slots);
+	armed = (int)slots_armed(&slots);
 	slots_new_pool(python, &slots, &pool, &class_arg);
 	interps = count_interpreters(python, &threads);
 	probes = examine_probes(python, &slots, costs, &whole);

@@ -10,7 +10,10 @@
 
 #include "base/clock.h"
 #include "cmd/watch.h"
+#include "interp/slots.h"
 #include "target/proc.h"
+#include "trace/arm.h"
+#include "trace/lock.h"
 
 #define SECOND_NS 1000000000ull
 /* A process that is no Python yet, or cannot be read, is tried again: after 5, 10, 20, 40 s. */
@@ -185,6 +188,30 @@ static void on_lost(void *ctx, struct process_id id, enum process_end end, int c
 
 const struct finder_events watch_finder_events = { .found = on_found, .lost = on_lost };
 
+/*
+ * Slots that were left armed: by a tracer that was killed together with its watchdog, or in a child that was forked in a window. They cost a nop a
+ * call, but only a tracer would put them back, and this process may never grow.
+ */
+static void restore_left(pid_t pid)
+{
+	_cleanup_(python_freep) struct python *python = NULL;
+	_cleanup_(closep) int lock = -1;
+	struct slots slots;
+	struct err err = { 0 };
+	int r = python_open(pid, &python, &err);
+
+	if (r == 0)
+		r = trace_lock(pid, &lock, &err);
+	if (r == 0)
+		r = slots_read(python, &slots, &err);
+	if (r == 0)
+		r = arming_restore_left(pid, &slots, &err);
+	if (r > 0)
+		watch_warn("process %d: %d slots that a killed leaksnoop had left armed were restored", pid, r);
+	else if (r < 0 && r != -ESRCH && r != -EBUSY)
+		watch_warn("process %d: slots that a killed leaksnoop left armed could not be restored: %s", pid, err.what);
+}
+
 /* It may not have come so far, or be gone already: that the finder tells. */
 static void open_process(struct watch *w, struct process *p, uint64_t now_ns)
 {
@@ -193,6 +220,8 @@ static void open_process(struct watch *w, struct process *p, uint64_t now_ns)
 
 	if (!r) {
 		p->open_ns = UINT64_MAX;
+		if (passive_armed(p->passive))
+			restore_left(p->w.id.pid);
 		passive_step(p->passive, now_ns, 0, &p->w);
 		watch_say(w, WATCH_start, p, NULL);
 		return;

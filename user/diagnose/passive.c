@@ -25,6 +25,7 @@
 #include "diagnose/memory.h"
 #include "heap/balance.h"
 #include "interp/obmalloc.h"
+#include "interp/slots.h"
 #include "target/proc.h"
 
 #define SECOND_NS 1000000000ull
@@ -68,6 +69,7 @@ struct passive {
 	struct process_id id;
 	struct python *python;     /* shed */
 	int status;
+	size_t armed;              /* slots, when it was opened */
 	uint64_t random, start_ns, next_ns, readings;
 	uint64_t steady;           /* readings in a row without suspicion */
 	double cost_ns;            /* of a cheap reading, smoothed */
@@ -120,6 +122,7 @@ static int open_python(struct process_id id, struct python **ret_python, struct 
 int passive_new(struct process_id id, uint64_t now_ns, uint64_t seed, struct passive **ret_passive, struct err *err)
 {
 	_cleanup_(passive_freep) struct passive *p = calloc(1, sizeof(*p));
+	struct slots slots;
 	int r;
 
 	if (!p)
@@ -135,6 +138,9 @@ int passive_new(struct process_id id, uint64_t now_ns, uint64_t seed, struct pas
 		r = memory_series_new(&p->series);
 	if (r < 0)
 		return r;
+	/* An unusual build is watched all the same; only tracing needs its slots. */
+	if (slots_read(p->python, &slots, NULL) == 0)
+		p->armed = slots_armed(&slots);
 	python_shed(p->python);
 	random_next(&p->random);
 	p->next_ns = now_ns;
@@ -155,6 +161,11 @@ void passive_free(struct passive *p)
 	python_free(p->python);
 	memory_series_free(p->series);
 	free(p);
+}
+
+size_t passive_armed(const struct passive *p)
+{
+	return p->armed;
 }
 
 uint64_t passive_next_ns(const struct passive *p)

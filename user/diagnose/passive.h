@@ -25,6 +25,9 @@ int passive_new(struct process_id id, uint64_t now_ns, uint64_t seed, struct pas
 void passive_free(struct passive *passive);
 DEFINE_CLEANUP(struct passive, passive_free)
 
+/* Slots that a tracer had armed when it was opened: one at work, or one that was killed and left them (trace/arm.h). */
+size_t passive_armed(const struct passive *passive);
+
 /* When the next reading is due, CLOCK_MONOTONIC. */
 uint64_t passive_next_ns(const struct passive *passive);
 /*

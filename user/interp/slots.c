@@ -269,3 +269,13 @@ int slots_read(const struct python *python, struct slots *ret_slots, struct err 
 	*ret_slots = slots;
 	return 0;
 }
+
+size_t slots_armed(const struct slots *slots)
+{
+	size_t n = slots->ref_tracer.armed;
+
+	for (int d = 0; d < DOMAIN_COUNT; d++)
+		for (int f = 0; f < FN_COUNT; f++)
+			n += slots->fn[d][f].armed;
+	return n;
+}

@@ -50,6 +50,9 @@ struct slots {
  * tracemalloc to the allocator behind. -EPROTO if it makes no sense; err filled. */
 int slots_read(const struct python *python, struct slots *ret_slots, struct err *err);
 
+/* Slots that hold an alias: armed by a tracer that is at work, or left so by one that was killed. */
+size_t slots_armed(const struct slots *slots);
+
 /* allocate_from_new_pool (entry), found from _PyObject_Malloc's direct calls; null with -ENOENT where it is inlined (3.8) or the
  * allocator is not pymalloc. *ret_class_arg: which argument register holds the size class (0 rdi, 1 rsi). */
 int slots_new_pool(const struct python *python, const struct slots *slots, raddr_t *ret_fn, int *ret_class_arg);
