@@ -38,6 +38,8 @@ void tracer_unload(struct tracer *tracer);
 int tracer_fd(const struct tracer *tracer);
 /* Hands the records of the ring to their attachments. */
 int tracer_drain(struct tracer *tracer);
+/* Processor time of the process that guards the windows, as long as it lives (trace/watchdog.h). */
+uint64_t tracer_watchdog_cpu_ns(const struct tracer *tracer);
 
 struct attachment_options {
 	enum trace_mode mode;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cmd/tracer_impl.h"
+#include "trace/watchdog.h"
 
 struct tracer {
 	struct tracer_options options;
@@ -85,6 +86,13 @@ int tracer_drain(struct tracer *t)
 int tracer_fd(const struct tracer *t)
 {
 	return t->session ? session_epoll_fd(t->session) : -1;
+}
+
+uint64_t tracer_watchdog_cpu_ns(const struct tracer *t)
+{
+	struct watchdog *watchdog = t->session ? session_watchdog(t->session) : NULL;
+
+	return watchdog ? watchdog_cpu_ns(watchdog) : 0;
 }
 
 int tracer_enter(struct tracer *t, struct err *err)

@@ -254,9 +254,11 @@ static uint64_t cpu_of(int who)
 
 static void account(struct watch *w, uint64_t now_ns)
 {
-	uint64_t cpu_ns = cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN);
+	uint64_t cpu_ns = cpu_of(RUSAGE_SELF) + cpu_of(RUSAGE_CHILDREN) + tracer_watchdog_cpu_ns(w->tracer);
 	struct finder_totals totals = finder_totals(w->finder);
 
+	/* A watchdog that was killed is nobody's until it is waited for. */
+	w->cpu_ns = cpu_ns = cpu_ns > w->cpu_ns ? cpu_ns : w->cpu_ns;
 	rota_spend(w->rota, now_ns, cpu_ns);
 	w->self.seconds = (double)(now_ns - w->start_ns) / 1e9;
 	w->self.cpu_seconds = (double)cpu_ns / 1e9;

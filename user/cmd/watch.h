@@ -61,6 +61,7 @@ struct watch {
 	struct process **processes;           /* in order of PID */
 	size_t n, cap;
 	uint64_t start_ns;
+	uint64_t cpu_ns;                      /* used by us and our children, as of the last second */
 	uint64_t next_choice_ns, next_interval_ns, next_alive_ns;
 	uint64_t next_store_ns;               /* a history that could not be opened is tried again */
 	uint64_t next_reading_ns;             /* readings are made together: not before */

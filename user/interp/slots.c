@@ -211,22 +211,26 @@ static void fill_arena(struct slots_view *view, struct slots *slots)
  * somebody else's; what is left is pymalloc, or from 3.13 mimalloc, which leaves
  * pymalloc without arenas (an initialised pymalloc has at least one).
  */
-static enum allocator classify(struct slots_view *view, const struct slots *slots)
+static int classify(struct slots_view *view, struct slots *slots)
 {
 	struct alloc_table raw, obj;
+	bool in_use = view->python->layout.minor < 13 || obmalloc_in_use(view->python);
 	int r = slots_behind(view, slots->table[DOMAIN_OBJ], &obj);
 
+	/* whoever is dead by now has no arenas, nor anything else: these readings come later, and tell */
 	if (r == 0)
 		r = slots_behind(view, slots->table[DOMAIN_RAW], &raw);
 	if (r < 0)
-		return ALLOCATOR_UNKNOWN;
-	if (obj.fn[FN_MALLOC] == raw.fn[FN_MALLOC])
-		return ALLOCATOR_MALLOC;
-	if (!image_is_text(view->python->image, RADDR(obj.fn[FN_MALLOC])) || obj.ctx)
-		return ALLOCATOR_CUSTOM;
-	if (view->python->layout.minor >= 13 && !obmalloc_in_use(view->python))
-		return ALLOCATOR_MIMALLOC;
-	return ALLOCATOR_PYMALLOC;
+		slots->allocator = ALLOCATOR_UNKNOWN;
+	else if (obj.fn[FN_MALLOC] == raw.fn[FN_MALLOC])
+		slots->allocator = ALLOCATOR_MALLOC;
+	else if (!image_is_text(view->python->image, RADDR(obj.fn[FN_MALLOC])) || obj.ctx)
+		slots->allocator = ALLOCATOR_CUSTOM;
+	else if (!in_use)
+		slots->allocator = ALLOCATOR_MIMALLOC;
+	else
+		slots->allocator = ALLOCATOR_PYMALLOC;
+	return r == -ESRCH ? r : 0;
 }
 
 static void describe(struct slots *slots)
@@ -262,7 +266,8 @@ int slots_read(const struct python *python, struct slots *ret_slots, struct err 
 	fill_arena(&view, &slots);
 	if (ref_tracer_read(python, &slots.ref_tracer))
 		slots.ref_tracer = (struct slot){ 0 };
-	slots.allocator = classify(&view, &slots);
+	if (classify(&view, &slots))
+		return err_set(err, -ESRCH, "process %d has ended", python->pid);
 	slots.debug_hooks = view.debug_hooks;
 	slots.tracemalloc = view.tracemalloc;
 	describe(&slots);

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -405,4 +406,14 @@ void watchdog_close(struct watchdog *w, uint32_t target, enum window_group group
 uint64_t watchdog_ended(const struct watchdog *w)
 {
 	return atomic_load(&w->shared->ended);
+}
+
+uint64_t watchdog_cpu_ns(const struct watchdog *w)
+{
+	struct timespec ts;
+	clockid_t clock;
+
+	if (w->dead || clock_getcpuclockid(w->pid, &clock) || clock_gettime(clock, &ts))
+		return 0;
+	return (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
 }

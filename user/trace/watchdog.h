@@ -41,3 +41,5 @@ void watchdog_close(struct watchdog *watchdog, uint32_t target, enum window_grou
 
 /* Windows that it had to end, so far. */
 uint64_t watchdog_ended(const struct watchdog *watchdog);
+/* Processor time it has used, while it lives; once it has been waited for that is in getrusage(RUSAGE_CHILDREN), and this is 0. */
+uint64_t watchdog_cpu_ns(const struct watchdog *watchdog);
