@@ -47,7 +47,7 @@ run_unit() {
 # The end-to-end tests, by pytest; its last line has the counts.
 run_pytest() {
 	local out=build/e2e.out n
-	/usr/bin/python3 -m pytest -q -p no:cacheprovider "$@" tests/e2e 2>&1 | tee "$out"
+	/usr/bin/python3 -m pytest -q -p no:cacheprovider --durations=15 "$@" tests/e2e 2>&1 | tee "$out"
 	cat "$out" >>"$log"
 	n=$(tail -1 "$out" | sed -n 's/.*\b\([0-9]\+\) passed.*/\1/p')
 	passed=$((passed + ${n:-0}))

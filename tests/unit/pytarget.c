@@ -140,6 +140,44 @@ bool pytarget_line(struct pytarget *target, char *buf, size_t size)
 	return true;
 }
 
+/* Processor time of the main thread in ns; *ret_sleeps: it waits for something. 0 if it cannot be read. */
+static unsigned long long main_thread(pid_t pid, bool *ret_sleeps)
+{
+	char path[64], line[512] = "", *state;
+	unsigned long long ran = 0;
+	FILE *f;
+
+	*ret_sleeps = false;
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", pid, pid);
+	f = fopen(path, "re");
+	if (f && fgets(line, sizeof(line), f) && (state = strrchr(line, ')')))
+		*ret_sleeps = state[2] == 'S';
+	if (f)
+		fclose(f);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", pid, pid);
+	f = fopen(path, "re");
+	if (f && fscanf(f, "%llu", &ran) != 1)
+		ran = 0;
+	if (f)
+		fclose(f);
+	return ran;
+}
+
+void pytarget_rest(const struct pytarget *target)
+{
+	unsigned long long before = 0;
+
+	for (int tries = 0; tries < 1000; tries++) {
+		bool sleeps;
+		unsigned long long ran = main_thread(target->pid, &sleeps);
+
+		if (sleeps && ran == before)
+			return;
+		before = sleeps ? ran : 0;
+		usleep(10000);
+	}
+}
+
 void pytarget_stop(struct pytarget *target)
 {
 	if (target->pid <= 0)

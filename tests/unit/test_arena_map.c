@@ -165,7 +165,7 @@ static void look(struct looked *l, const struct pyinterp *interp, const char *pr
 	memset(l, 0, sizeof(*l));
 	assert_int_equal(pytarget_start(interp, program, env, &l->target), 0);
 	read_stats(l, interp);
-	usleep(20000);
+	pytarget_rest(&l->target);
 	if (python_open(l->target.pid, &l->python, &err) < 0)
 		fail_msg("%s: %s", interp->label, err.what);
 	l->map = arena_map_of(l->python, interp);
@@ -353,7 +353,7 @@ static void pinned_of(const struct pyinterp *interp)
 		assert_true(pytarget_line(&target, line, sizeof(line)));
 		ids[i] = strtoull(line, NULL, 10);
 	}
-	usleep(20000);
+	pytarget_rest(&target);
 	if (python_open(target.pid, &python, &err) < 0)
 		fail_msg("%s: %s", interp->label, err.what);
 	map = arena_map_of(python, interp);
@@ -386,7 +386,7 @@ static void pinned_of(const struct pyinterp *interp)
 	fputs("go\n", target.in);
 	fflush(target.in);
 	assert_true(pytarget_line(&target, line, sizeof(line)));
-	usleep(20000);
+	pytarget_rest(&target);
 	after = arena_map_of(python, interp);
 	check_arena_sums(after, interp);
 	if (after->totals.arenas + map->totals.arenas_returnable > map->totals.arenas + 2)

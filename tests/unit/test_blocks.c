@@ -128,7 +128,7 @@ static void start(struct target *t, const struct pyinterp *interp, const char *p
 		assert_int_equal(sscanf(line, "%31s %63s %llu %llu", e->tag, e->type, &e->addr, &e->size), 4);
 	}
 	assert_string_equal(line, "end");
-	usleep(20000);
+	pytarget_rest(&t->process);
 	if (python_open(t->process.pid, &t->python, &err) < 0)
 		fail_msg("%s: %s", interp->label, err.what);
 	assert_int_equal(types_new(t->python, &t->types), 0);
@@ -157,7 +157,7 @@ static void go_on(struct target *t)
 	fputs("\n", t->process.in);
 	fflush(t->process.in);
 	assert_true(pytarget_line(&t->process, line, sizeof(line)));
-	usleep(20000);
+	pytarget_rest(&t->process);
 }
 
 static void must_live(const struct target *t, const struct pyinterp *interp, size_t i)

@@ -62,7 +62,7 @@ static void start(struct target *t, const struct pyinterp *interp, const char *p
 	*t = (struct target){ 0 };
 	assert_int_equal(pytarget_start(interp, program, env, &t->process), 0);
 	assert_true(pytarget_line(&t->process, line, sizeof(line)));
-	usleep(20000);
+	pytarget_rest(&t->process);
 	if (python_open(t->process.pid, &t->python, &err) < 0)
 		fail_msg("%s: %s", interp->label, err.what);
 	assert_int_equal(types_new(t->python, &t->types), 0);
@@ -118,7 +118,7 @@ static void known_of(const struct pyinterp *interp, const char *const *env)
 	fputs("\n", t.process.in);
 	fflush(t.process.in);
 	assert_true(pytarget_line(&t.process, line, sizeof(line)));
-	usleep(20000);
+	pytarget_rest(&t.process);
 	cells = read_all(&t, interp, 0, 0);
 	for (size_t i = 0; i < sizeof(census) / sizeof(census[0]); i++) {
 		uint64_t live = sum_of(&t, cells, census[i].type).live - sum_of(&t, before, census[i].type).live, count = census[i].count;

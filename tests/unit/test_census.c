@@ -100,7 +100,7 @@ static void wait_for(struct target *t, const char *word)
 	do
 		assert_true(pytarget_line(&t->process, line, sizeof(line)));
 	while (strcmp(line, word) != 0);
-	usleep(20000);
+	pytarget_rest(&t->process);
 }
 
 static void start(struct target *t, const struct pyinterp *interp, const char *program, const char *const *env)

@@ -86,7 +86,7 @@ static void check(const struct pyinterp *interp, const char *program, const char
 	assert_int_equal(pytarget_start(interp, program, env, &target), 0);
 	assert_true(pytarget_line(&target, line, sizeof(line)));
 	assert_int_equal(sscanf(line, "%lld %lld %lld %llu", &arenas, &high, &blocks, &list), 4);
-	usleep(50000);
+	pytarget_rest(&target);
 	if (python_open(target.pid, &python, &err) < 0 || obmalloc_totals(python, &t, &err) < 0)
 		fail_msg("%s: %s", interp->label, err.what);
 	print_message("%s: %llu arenas, %llu blocks\n", interp->label, (unsigned long long)t.arenas,
