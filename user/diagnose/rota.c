@@ -20,6 +20,7 @@
 
 #define SECOND_NS 1000000000.0
 #define SAVINGS_SECONDS 60.0      /* of the budget, that can be saved up */
+#define LOAN_SHARE 0.1            /* of what is earned goes back, until what a watch begins with is paid: 10 minutes */
 #define DEBT_SECONDS 600.0        /* of the budget, that is remembered */
 #define FIRST_COST 0.02           /* of a core while a turn is on, until it is known */
 #define FIRST_COST_START 3e8      /* and to begin one, ns */
@@ -67,6 +68,7 @@ struct rota {
 	uint64_t now_ns, own_ns;
 	bool own_known;
 	double account_ns;
+	double loan_ns;                  /* of what it began with, not yet earned */
 	double ordinary;                 /* share of a core, nobody being sampled */
 	double turn_cost_ns;             /* learned */
 	double turns_ns;                 /* spent by the turns that are on now, together */
@@ -103,8 +105,8 @@ int rota_new(const struct rota_options *options, uint64_t now_ns, struct rota **
 	if (r->options.max_at_once > AT_ONCE_MAX)
 		r->options.max_at_once = AT_ONCE_MAX;
 	r->now_ns = now_ns;
-	/* A watch begins with what a minute saves up, so that what leaks already need not wait for that long. */
-	r->account_ns = full_ns(r);
+	/* A watch begins with what a minute saves up, so that what leaks already need not wait for that long; it is lent. */
+	r->account_ns = r->loan_ns = full_ns(r);
 	r->turn_cost_ns = FIRST_COST_START + FIRST_COST * options->turn_seconds * SECOND_NS;
 	*ret_rota = take_ptr(r);
 	return 0;
@@ -140,11 +142,13 @@ static void assign(struct rota *r, double spent_ns, double seconds)
 
 void rota_spend(struct rota *r, uint64_t now_ns, uint64_t own_cpu_ns)
 {
-	double seconds = seconds_between(r->now_ns, now_ns), spent = 0;
+	double seconds = seconds_between(r->now_ns, now_ns), earned = seconds * SECOND_NS * r->options.host_budget, spent = 0, repaid;
 
 	if (r->own_known && own_cpu_ns > r->own_ns)
 		spent = (double)(own_cpu_ns - r->own_ns);
-	r->account_ns += seconds * SECOND_NS * r->options.host_budget - spent;
+	repaid = fmin(r->loan_ns, LOAN_SHARE * earned);
+	r->loan_ns -= repaid;
+	r->account_ns += earned - repaid - spent;
 	r->account_ns = fmin(r->account_ns, full_ns(r));
 	r->account_ns = fmax(r->account_ns, -DEBT_SECONDS * SECOND_NS * r->options.host_budget);
 	if (r->own_known)

@@ -3,7 +3,8 @@
  * Who is given sampled windows next, and for how long. Arithmetic only: suspicions, times and costs are given. Most suspicious first; a
  * process that was sampled waits its turn, longer each time nothing new was found; a leak that was found is looked at again now and then,
  * to see whether it goes on. A process that does not grow is never chosen. What leaksnoop itself may use of a core is an account, as in
- * trace/pace.h: it begins with what a minute saves up, earns with time, pays what was used, and nobody is chosen while it is empty.
+ * trace/pace.h: it begins with what a minute saves up (lent, and paid back in the first ten), earns with time, pays what was used, and
+ * nobody is chosen while it is empty.
  */
 #pragma once
 
