@@ -14,43 +14,6 @@
 #include "finding.h"
 #include "trace/finder_filter.h"
 
-static void test_script_names(void **state)
-{
-	static const struct {
-		const char *argv[6];
-		const char *script;
-	} cases[] = {
-		{ { "python3", "/srv/app.py", "x" }, "app.py" },
-		{ { "python3", "-X", "dev", "-Im", "http.server" }, "http.server" },
-		{ { "python3", "-mhttp.server", "80" }, "http.server" },
-		{ { "python3", "-Xdev", "-u", "app.py" }, "app.py" },
-		{ { "python3", "-Wd", "-BEs", "-W", "error", "a/b" }, NULL },
-		{ { "python3", "--check-hash-based-pycs", "never", "c.py" }, "c.py" },
-		{ { "python3", "-c", "print()", "no.py" }, NULL },
-		{ { "python3", "-", "no.py" }, NULL },
-		{ { "python3", "-m" }, NULL },
-		{ { "python3", "-W" }, NULL },
-		{ { "python3", "" }, NULL },
-		{ { "python3" }, NULL },
-		{ { NULL }, NULL },
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		char *argv[7] = { 0 };
-		const char *script;
-
-		memcpy(argv, cases[i].argv, sizeof(cases[i].argv));
-		if (i == 4)
-			argv[5] = NULL;
-		script = finder_filter_script(argv);
-		if (cases[i].script)
-			assert_string_equal(script, cases[i].script);
-		else
-			assert_null(script);
-	}
-}
-
 /* Two targets, of which the filter is to let one pass. */
 static void check_filter(const char *what, struct finder_options options, pid_t in, pid_t out)
 {
@@ -129,7 +92,6 @@ static void test_filtered_parent(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_script_names),
 		cmocka_unit_test(test_filters),
 		cmocka_unit_test(test_filtered_parent),
 	};

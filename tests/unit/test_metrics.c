@@ -13,7 +13,6 @@
 
 #include "made_up_view.h"
 #include "report/metrics.h"
-#include "target/program_name.h"
 
 static size_t count(const char *text, const char *word)
 {
@@ -197,46 +196,6 @@ static void test_bound(void **state)
 	print_message("%zu bytes for %d processes\n", buf.len, METRICS_PROCESSES_MAX);
 }
 
-static void test_program_name(void **state)
-{
-	static const struct {
-		const char *name;
-		const char *cmdline[8];
-	} cases[] = {
-		{ "app.py", { "python3", "/srv/app.py", "--port", "80" } },
-		{ "app.py", { "/venv/bin/python3.11", "-u", "-X", "dev", "-W", "error", "app.py" } },
-		{ "app.py", { "python3", "-Xdev", "-Wd", "-bb", "--check-hash-based-pycs", "never", "app.py" } },
-		{ "http.server", { "python3", "-m", "http.server", "8000" } },
-		{ "http.server", { "python3", "-um", "http.server" } },
-		{ "json.tool", { "python", "-mjson.tool" } },
-		{ "-c", { "python3", "-c", "import time" } },
-		{ "-c", { "python3", "-Ic", "import time" } },
-		{ "dir", { "python3", "/srv/dir/" } },
-		{ "python3", { "/usr/bin/python3" } },
-		{ "python3", { "python3", "-" } },
-		{ "python3", { "python3", "-m" } },
-		{ "python3", { "python3", "-X" } },
-		{ "uwsgi", { "/usr/bin/uwsgi", "--ini", "/etc/uwsgi.ini" } },
-		{ "gunicorn: worker [/srv/app]", { "gunicorn: worker [/srv/app]" } },
-		{ "comm", { "" } },
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		_cleanup_(freep) char *name = NULL;
-
-		assert_int_equal(program_name(cases[i].cmdline, "comm", &name), 0);
-		assert_string_equal(name, cases[i].name);
-	}
-	for (int i = 0; i < 2; i++) {
-		static const char *const empty[] = { NULL };
-		_cleanup_(freep) char *name = NULL;
-
-		assert_int_equal(program_name(i ? empty : NULL, "comm", &name), 0);
-		assert_string_equal(name, "comm");
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,7 +204,6 @@ int main(void)
 		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_ends_and_reuse),
 		cmocka_unit_test(test_bound),
-		cmocka_unit_test(test_program_name),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -62,22 +62,28 @@ static int look_at_option(const char *word, const char **ret_name, size_t *ret_s
 	return 0;
 }
 
-/* A script or module among an interpreter's arguments; NULL: there is none. */
-static const char *find_script(const char *const *cmdline, bool *ret_is_path)
+const char *program_file(const char *const *cmdline, size_t *ret_len)
+{
+	return cmdline && cmdline[0] && *cmdline[0] ? base_name(cmdline[0], ret_len) : NULL;
+}
+
+const char *program_script(const char *const *cmdline, size_t *ret_len)
 {
 	const char *name;
 	size_t skip;
 
-	*ret_is_path = false;
+	if (!cmdline || !cmdline[0])
+		return NULL;
 	for (const char *const *word = cmdline + 1; *word; word++) {
-		if (!strcmp(*word, "--") || !strcmp(*word, "-"))
+		if (!**word || !strcmp(*word, "--") || !strcmp(*word, "-"))
 			return NULL;
-		if (**word != '-') {
-			*ret_is_path = true;
-			return *word;
+		if (**word != '-')
+			return base_name(*word, ret_len);
+		if (look_at_option(*word, &name, &skip)) {
+			name = name ?: word[1];
+			*ret_len = name ? strlen(name) : 0;
+			return *ret_len ? name : NULL;
 		}
-		if (look_at_option(*word, &name, &skip))
-			return name ? name : word[1];
 		while (skip-- && word[1])
 			word++;
 	}
@@ -87,20 +93,17 @@ static const char *find_script(const char *const *cmdline, bool *ret_is_path)
 int program_name(const char *const *cmdline, const char *comm, char **ret_name)
 {
 	const char *argv0 = cmdline ? cmdline[0] : NULL, *name = NULL;
-	bool is_path = true;
 	size_t len;
 
 	if (argv0 && is_interpreter(argv0))
-		name = find_script(cmdline, &is_path);
-	if (!name || !*name) {
-		name = argv0 && *argv0 ? argv0 : comm;
-		/* "gunicorn: worker [/srv/app]": a title that the program gave itself is no path. */
-		is_path = name == argv0 && !strchr(name, ' ');
+		name = program_script(cmdline, &len);
+	/* "gunicorn: worker [/srv/app]": a title that the program gave itself is no path. */
+	if (!name && argv0 && strchr(argv0, ' ')) {
+		name = argv0;
+		len = strlen(argv0);
 	}
-	if (is_path)
-		name = base_name(name, &len);
-	else
-		len = strlen(name);
-	*ret_name = strndup(name, len);
+	if (!name)
+		name = program_file(cmdline, &len);
+	*ret_name = name ? strndup(name, len) : strdup(comm);
 	return *ret_name ? 0 : -ENOMEM;
 }

@@ -12,6 +12,7 @@
 
 #include "target/cgroup.h"
 #include "target/proc.h"
+#include "target/program_name.h"
 
 struct finder_filter {
 	pid_t *pids;           /* zero-terminated; NULL: all. The same below */
@@ -93,58 +94,6 @@ void finder_filter_free(struct finder_filter *filter)
 	free(filter);
 }
 
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
-/* What an argument that begins with '-' means for those after it. */
-enum option { OPTION_FLAGS, OPTION_TAKES_NEXT, OPTION_MODULE, OPTION_NO_SCRIPT };
-
-/* Python's short options: -c and -m end the list, -W and -X take a value, all others can stand together ("-Im", "-BEs"). */
-static enum option option_of(const char *arg, const char **ret_value)
-{
-	if (arg[1] == '-')
-		return !strcmp(arg, "--check-hash-based-pycs") ? OPTION_TAKES_NEXT : OPTION_FLAGS;
-	for (const char *letter = arg + 1; *letter; letter++) {
-		*ret_value = letter[1] ? letter + 1 : NULL;
-		if (*letter == 'c')
-			return OPTION_NO_SCRIPT;
-		if (*letter == 'm')
-			return OPTION_MODULE;
-		if (*letter == 'W' || *letter == 'X')
-			return *ret_value ? OPTION_FLAGS : OPTION_TAKES_NEXT;
-	}
-	return arg[1] ? OPTION_FLAGS : OPTION_NO_SCRIPT;
-}
-
-const char *finder_filter_script(char *const *argv)
-{
-	const char *value = NULL;
-
-	if (!argv[0])
-		return NULL;
-	for (size_t i = 1; argv[i]; i++) {
-		if (argv[i][0] != '-')
-			return argv[i][0] ? base_name(argv[i]) : NULL;
-		switch (option_of(argv[i], &value)) {
-		case OPTION_NO_SCRIPT:
-			return NULL;
-		case OPTION_MODULE:
-			return value ?: argv[i + 1];
-		case OPTION_TAKES_NEXT:
-			if (!argv[++i])
-				return NULL;
-			break;
-		case OPTION_FLAGS:
-			break;
-		}
-	}
-	return NULL;
-}
-
 static bool matches(char *const *globs, const char *name)
 {
 	for (; name && *globs; globs++)
@@ -153,14 +102,27 @@ static bool matches(char *const *globs, const char *name)
 	return false;
 }
 
+/* name: a part of a command line, not copied; NULL: none. */
+static bool matches_base_name(char *const *globs, const char *name, size_t len)
+{
+	_cleanup_(freep) char *copy = name ? strndup(name, len) : NULL;
+
+	return matches(globs, copy);
+}
+
 static bool passes_comm(const struct finder_filter *filter, const struct found *found)
 {
-	char **argv = NULL;
 	bool passes = matches(filter->comms, found->comm);
+	char **argv = NULL;
+	const char *name;
+	size_t len;
 
 	if (passes || proc_cmdline_read(found->id.pid, &argv) < 0)
 		return passes;
-	passes = (argv[0] && matches(filter->comms, base_name(argv[0]))) || matches(filter->comms, finder_filter_script(argv));
+	name = program_file((const char *const *)argv, &len);
+	passes = matches_base_name(filter->comms, name, len);
+	name = program_script((const char *const *)argv, &len);
+	passes = passes || matches_base_name(filter->comms, name, len);
 	strv_free(argv);
 	return passes;
 }

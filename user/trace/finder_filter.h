@@ -17,5 +17,3 @@ DEFINE_CLEANUP(struct finder_filter, finder_filter_free)
 bool finder_filter_pid(const struct finder_filter *filter, pid_t pid);
 /* A process that is gone passes none that must look at it. */
 bool finder_filter_passes(const struct finder_filter *filter, const struct found *found);
-/* The script or module that a Python's arguments name, as in "python3 -X dev -m http.server" or "python3 /srv/app.py"; NULL: none. */
-const char *finder_filter_script(char *const *argv);
