@@ -225,9 +225,9 @@ static void name_of(const struct attachment *a, const struct growth_group *g, ch
 	const struct stacks *stacks = pipeline_stacks(a->pipeline);
 	const struct stack *stack = stacks_get(stacks, g->stack);
 	const struct frame *f = stack->count ? stacks_frame(stacks, stack->frames[0]) : NULL;
-	const char *file = f ? stacks_str(stacks, f->file) : "?", *slash = strrchr(file, '/');
+	const char *file = f ? stacks_str(stacks, f->file) : "?";
 
-	snprintf(buf, size, "%s:%d", slash ? slash + 1 : file, f && f->line > 0 ? f->line : 0);
+	snprintf(buf, size, "%s:%d", fmt_base_name(file), f && f->line > 0 ? f->line : 0);
 }
 
 static void judge(const struct attachment *a, double seconds, struct diagnosis *d)

@@ -188,21 +188,41 @@ static int add_entry(const struct python *python, const struct arena_entry *aren
 	return 0;
 }
 
-int obmalloc_pools(const struct python *python, struct obmalloc_pools *ret_pools)
+/* All states, in memory that becomes the caller's. Returns how many, or -ENOENT where pymalloc is not in use. */
+static ssize_t read_states(const struct python *python, struct obmalloc_state **ret_states)
 {
 	_cleanup_(freep) struct obmalloc_state *states = malloc(OBMALLOC_STATES_MAX * sizeof(*states));
-	struct obmalloc_pools pools = { 0 };
-	uint64_t entries = 0;
 	ssize_t n;
-	int r = 0;
 
 	if (!states)
 		return -ENOMEM;
 	if (!obmalloc_fits_limits(&python->layout))
 		return -EPROTO;
 	n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
-	if (n <= 0)
-		return n < 0 ? (int)n : -ENOENT;
+	if (n > 0)
+		*ret_states = take_ptr(states);
+	return n == 0 ? -ENOENT : n;
+}
+
+static int visit_entries(const struct python *python, arena_fn fn, void *ctx)
+{
+	_cleanup_(freep) struct obmalloc_state *states = NULL;
+	ssize_t n = read_states(python, &states);
+	int r = n < 0 ? (int)n : 0;
+
+	for (ssize_t i = 0; i < n && r >= 0; i++)
+		r = arena_entries_visit(python, &states[i], fn, ctx);
+	return r;
+}
+
+int obmalloc_pools(const struct python *python, struct obmalloc_pools *ret_pools)
+{
+	_cleanup_(freep) struct obmalloc_state *states = NULL;
+	struct obmalloc_pools pools = { 0 };
+	ssize_t n = read_states(python, &states);
+	uint64_t entries = 0;
+	int r = n < 0 ? (int)n : 0;
+
 	for (ssize_t i = 0; i < n && !r; i++) {
 		entries += states[i].maxarenas;
 		r = entries > OBMALLOC_POOLS_ENTRIES ? -E2BIG : arena_entries_visit(python, &states[i], add_entry, &pools);
@@ -231,19 +251,9 @@ static int visit_range(const struct python *python, const struct arena_entry *ar
 
 int obmalloc_visit_arenas(const struct python *python, obmalloc_arena_fn fn, void *ctx)
 {
-	_cleanup_(freep) struct obmalloc_state *states = calloc(OBMALLOC_STATES_MAX, sizeof(*states));
 	struct range_visit visit = { fn, ctx };
-	ssize_t n;
-	int r = 0;
 
-	if (!states)
-		return -ENOMEM;
-	if (!obmalloc_fits_limits(&python->layout))
-		return -EPROTO;
-	n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
-	for (ssize_t i = 0; i < n && !r; i++)
-		r = arena_entries_visit(python, &states[i], visit_range, &visit);
-	return n == 0 ? -ENOENT : n < 0 ? (int)n : r;
+	return visit_entries(python, visit_range, &visit);
 }
 
 struct pool_visit {
@@ -280,20 +290,11 @@ static int visit_arena_pools(const struct python *python, const struct arena_ent
 
 int obmalloc_visit_pools(const struct python *python, obmalloc_pool_fn fn, void *ctx, uint64_t *ret_refused)
 {
-	_cleanup_(freep) struct obmalloc_state *states = calloc(OBMALLOC_STATES_MAX, sizeof(*states));
 	struct pool_visit visit = { fn, ctx, 0 };
-	ssize_t n;
-	int r = 0;
+	int r = visit_entries(python, visit_arena_pools, &visit);
 
-	if (!states)
-		return -ENOMEM;
-	if (!obmalloc_fits_limits(&python->layout))
-		return -EPROTO;
-	n = obmalloc_states(python, states, OBMALLOC_STATES_MAX);
-	for (ssize_t i = 0; i < n && r >= 0; i++)
-		r = arena_entries_visit(python, &states[i], visit_arena_pools, &visit);
-	if (n == 0 || n < 0 || r < 0)
-		return n == 0 ? -ENOENT : n < 0 ? (int)n : r;
+	if (r < 0)
+		return r;
 	*ret_refused = visit.refused;
 	return 0;
 }
