@@ -295,6 +295,18 @@ def test_default_mode_is_sampled_and_reports_by_itself(python):
     assert reports[0]["verdict"]["kind"] and reports[0]["verdict"]["why"]
 
 
+def test_a_young_process_may_be_warming_up(python):
+    """What a process keeps in its first half minute may as well be its caches; later the same is a leak."""
+    seconds = 14
+    with harness.Target(python, "leaky_service.py", "--rate", 400) as target:
+        started = time.monotonic()
+        young = harness.run_leaksnoop("attach", target.pid, "--duration", seconds, "--format", "json").report
+        time.sleep(max(0, started + 2 * seconds + 2 - time.monotonic()))
+        old = harness.run_leaksnoop("attach", target.pid, "--duration", seconds, "--format", "json").report
+    assert young["verdict"]["kind"] == "unknown", young["verdict"]
+    assert old["verdict"]["kind"] == "leak", old["verdict"]
+
+
 @pytest.mark.parametrize("rate, budget, mode", [(100, 1, "sampled"), (5, 50, "exact")])
 def test_exact_mode_obeys_a_budget(python, rate, budget, mode):
     """A service that allocates all day is made several times slower by exact mode; one that hardly does anything is not."""

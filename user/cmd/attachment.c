@@ -2,6 +2,7 @@
 #include "cmd/attachment_impl.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@
 #include "interp/dict_keys.h"
 #include "interp/obmalloc.h"
 #include "target/pagemap.h"
+#include "target/proc.h"
 #include "trace/kernel.h"
 
 /* The ring is emptied this often; the kernel wakes us earlier when it fills up. */
@@ -126,6 +128,7 @@ static int attachment_start(struct attachment *a, struct err *err)
 {
 	struct mappings *mappings = NULL;
 	uint32_t version = python_version_hex(tracee_python(a->tracee));
+	struct proc_stat stat;
 	int r;
 
 	a->pagemap = pagemap_open(a->pid);
@@ -147,6 +150,7 @@ static int attachment_start(struct attachment *a, struct err *err)
 		owners_set_table_size(pipeline_owners(a->pipeline), dict_keys_free_list_size(tracee_python(a->tracee)));
 	a->start_ns = clock_mono_ns(&clock_real);
 	a->start_wall = clock_wall(&clock_real);
+	a->age_before = proc_stat_read(a->pid, &stat) ? NAN : (double)proc_stat_age_ns(&stat) / 1e9;
 	coverage_begin(&a->coverage, tracee_python(a->tracee), tracer_session(a->tracer), tracee_target(a->tracee));
 	return r ? err_set(err, r, "cannot make the tables: %s", strerror(-r)) : 0;
 }

@@ -28,6 +28,7 @@ struct attachment {
 	int pagemap;                               /* of the target's address space at the attach */
 	struct timespec start_wall;
 	uint64_t start_ns;
+	double age_before;                         /* seconds that the process had lived by then; NAN unknown */
 	char **cmdline;
 	char *container;
 	struct proc_memory memory, memory_start;   /* last known; at the start */

@@ -232,7 +232,7 @@ static void name_of(const struct attachment *a, const struct growth_group *g, ch
 
 static void judge(const struct attachment *a, double seconds, struct diagnosis *d)
 {
-	struct evidence e = { .seconds = seconds, .process_age = NAN, .growth = estimates_total(d->estimates) };
+	struct evidence e = { .seconds = seconds, .process_age = a->age_before + seconds, .growth = estimates_total(d->estimates) };
 	const struct estimate *top;
 	char name[256];
 

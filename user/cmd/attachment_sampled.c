@@ -137,6 +137,7 @@ static int fall_back(struct attachment *a, double cost, uint64_t now_ns)
 		return r;
 	a->mode = TRACE_SAMPLED;
 	a->start_ns = clock_mono_ns(&clock_real);
+	a->age_before += a->fell_back_s;
 	r = attachment_sample_begin(a);
 	coverage_begin(&a->coverage, tracee_python(a->tracee), tracer_session(a->tracer), tracee_target(a->tracee));
 	return r;

@@ -64,6 +64,16 @@ int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat)
 	return 0;
 }
 
+uint64_t proc_stat_age_ns(const struct proc_stat *stat)
+{
+	uint64_t start_ns = stat->start_ticks * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK)), now_ns;
+	struct timespec ts;
+
+	clock_gettime(CLOCK_BOOTTIME, &ts);
+	now_ns = (uint64_t)ts.tv_sec * 1000000000ull + (uint64_t)ts.tv_nsec;
+	return now_ns > start_ns ? now_ns - start_ns : 0;
+}
+
 int proc_stat_read(pid_t pid, struct proc_stat *ret_stat)
 {
 	_cleanup_(freep) char *text = NULL;

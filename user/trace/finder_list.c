@@ -85,13 +85,12 @@ int finder_list_begin(struct finder *f)
 /* One of the list: looked at, or left to settle. */
 static void visit(struct finder *f, pid_t pid, uint64_t now_ns)
 {
-	uint64_t age_ns, start_ns, now_boot = clock_ns(CLOCK_BOOTTIME);
 	struct proc_stat stat;
+	uint64_t age_ns;
 
 	if (is_young(f, pid) || proc_stat_read(pid, &stat) < 0)
 		return;
-	start_ns = stat.start_ticks * finder_tick_ns();
-	age_ns = now_boot > start_ns ? now_boot - start_ns : 0;
+	age_ns = proc_stat_age_ns(&stat);
 	if (age_ns >= f->settle_ns || map64_get(f->known, (uint64_t)pid))
 		finder_check(f, pid, 0);
 	else
