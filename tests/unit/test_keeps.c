@@ -34,8 +34,8 @@ struct outcome {
 	double growth;
 };
 
-/* pools and anonymous memory do the same, in their own grain. */
-static struct outcome watch(program_fn program, double seconds, double from, uint64_t seed)
+/* pools and anonymous memory do the same, in their own grain. age: that it had when it was met. */
+static struct outcome watch(program_fn program, double age, double seconds, double from, uint64_t seed)
 {
 	struct outcome o = { .first = INFINITY };
 	struct keeps *keeps = calloc(1, sizeof(*keeps));
@@ -47,7 +47,7 @@ static struct outcome watch(program_fn program, double seconds, double from, uin
 		double bytes = program(t), pools = floor(bytes / (16 * KIB)) * 16 * KIB;
 		double values[KEEPS_SERIES] = { pools, floor((20 * MIB + bytes) / 4096) * 4096, NAN, NAN };
 
-		keeps_add(keeps, t, values);
+		keeps_add(keeps, age + t, values);
 		o.last = keeps_suspicion(keeps);
 		steady = o.last > 0 ? 0 : steady + 1;
 		if (o.last > 0 && t < o.first)
@@ -199,7 +199,7 @@ static double noisy_1m(double t)
 
 static void test_idle(void **state)
 {
-	struct outcome o = watch(idle, 7 * DAY, 0, 1);
+	struct outcome o = watch(idle, 0, 7 * DAY, 0, 1);
 
 	(void)state;
 	assert_true(isinf(o.first));
@@ -231,7 +231,7 @@ static void test_leaks(void **state)
 	for (size_t i = 0; i < sizeof(leaking) / sizeof(leaking[0]); i++)
 		for (uint64_t seed = 1; seed <= 5; seed++) {
 			const struct leaking *l = &leaking[i];
-			struct outcome o = watch(l->program, l->seconds, l->within, seed);
+			struct outcome o = watch(l->program, 0, l->seconds, l->within, seed);
 
 			if (getenv("VERBOSE"))
 				print_message("leak %zu: first %.0f share %.3f last %.0f mean %.1f growth %.0f (%.0f)\n", i,
@@ -241,6 +241,19 @@ static void test_leaks(void **state)
 			assert_true(o.share > 0.5);
 			assert_true(o.last < 3 * l->rate);
 		}
+}
+
+/* What is met when it is old has no start to wait for. */
+static void test_old(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 5; seed++) {
+		struct outcome young = watch(leak_10k, 0, HOUR, 0, seed), old = watch(leak_10k, KEEPS_START_SECONDS, HOUR, 0, seed);
+
+		if (getenv("VERBOSE"))
+			print_message("first %.0f, old %.0f\n", young.first, old.first);
+		assert_true(old.first + 30 <= young.first);
+	}
 }
 
 struct harmless {
@@ -271,7 +284,9 @@ static void test_harmless(void **state)
 		uint64_t seeds = getenv("LEAKSNOOP_FULL") ? 40 : h->seconds > DAY ? 1 : SEEDS;
 
 		for (uint64_t seed = 1; seed <= seeds; seed++) {
-			struct outcome o = watch(h->program, h->seconds, h->from, seed);
+			/* every other one was old already */
+			double age = seed % 2 || h->program == start_up ? 0 : KEEPS_START_SECONDS;
+			struct outcome o = watch(h->program, age, h->seconds, h->from, seed);
 
 			share += o.share / (double)seeds;
 			mean += o.mean / (double)seeds;
@@ -308,6 +323,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_leaks),
+		cmocka_unit_test(test_old),
 		cmocka_unit_test(test_harmless),
 		cmocka_unit_test(test_absurd),
 	};

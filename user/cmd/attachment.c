@@ -150,7 +150,7 @@ static int attachment_start(struct attachment *a, struct err *err)
 		owners_set_table_size(pipeline_owners(a->pipeline), dict_keys_free_list_size(tracee_python(a->tracee)));
 	a->start_ns = clock_mono_ns(&clock_real);
 	a->start_wall = clock_wall(&clock_real);
-	a->age_before = proc_stat_read(a->pid, &stat) ? NAN : (double)proc_stat_age_ns(&stat) / 1e9;
+	a->age_before = proc_stat_read(a->pid, &stat) ? NAN : (double)proc_age_ns(stat.start_ticks) / 1e9;
 	coverage_begin(&a->coverage, tracee_python(a->tracee), tracer_session(a->tracer), tracee_target(a->tracee));
 	return r ? err_set(err, r, "cannot make the tables: %s", strerror(-r)) : 0;
 }

@@ -14,7 +14,6 @@
 #define WINDOW 40
 #define SHORT_WINDOW 20
 #define PARTS 5
-#define START_SECONDS 45.0    /* what a program does at its start says nothing of what it will do */
 #define LEAST_SECONDS 40.0
 #define RISES 3               /* of PARTS - 1 steps, that must be real ones */
 #define STEP_SHARE 0.05       /* of the whole rise */
@@ -25,7 +24,7 @@
 
 /* A sudden leak: so many readings, each higher than the one before by much the same. */
 #define QUICK_POINTS 5
-#define QUICK_SECONDS 16.0    /* since the first reading, at least */
+#define QUICK_SECONDS 16.0    /* since the start, at least */
 #define QUICK_BYTES (2.0 * 1024 * 1024)
 #define QUICK_EVEN 0.4
 #define QUICK_NOISE 6.0       /* standard deviations of the readings before */
@@ -52,7 +51,7 @@ static void take_window(const struct keeps_tier *tier, enum keeps_series s, size
 	size_t first = tier->count;
 
 	w->n = 0;
-	while (first > 0 && w->n < points && (double)tier->point[first - 1].t >= START_SECONDS)
+	while (first > 0 && w->n < points && (double)tier->point[first - 1].t >= KEEPS_START_SECONDS)
 		w->n += isfinite(tier->point[--first].low[s]);
 	w->n = 0;
 	for (size_t i = first; i < tier->count; i++) {
@@ -78,7 +77,7 @@ static double mark_of(const struct keeps_tier *k, enum keeps_series s, double t)
 	double mark = -INFINITY;
 
 	for (size_t i = 0; i < k->count && (double)k->point[i].t < t; i++)
-		if ((double)k->point[i].t >= START_SECONDS && (double)k->point[i].low[s] > mark)
+		if ((double)k->point[i].t >= KEEPS_START_SECONDS && (double)k->point[i].low[s] > mark)
 			mark = (double)k->point[i].low[s];
 	return mark;
 }

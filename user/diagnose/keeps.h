@@ -23,6 +23,8 @@
 
 #define KEEPS_TIERS 5
 #define KEEPS_POINTS 96
+/* What a program does at its start says nothing of what it will do. */
+#define KEEPS_START_SECONDS 45.0
 
 /* What is told, each in bytes; NAN: not known now. */
 enum keeps_series {
@@ -49,7 +51,7 @@ struct keeps {
 	struct keeps_tier tier[KEEPS_TIERS];
 };
 
-/* t: seconds since the first, rising. */
+/* t: seconds since the process started (of one that started long ago any number over KEEPS_START_SECONDS at first), rising. */
 void keeps_add(struct keeps *keeps, double t, const double values[KEEPS_SERIES]);
 /* Bytes a second that are kept and do not level off; 0: none. */
 double keeps_suspicion(const struct keeps *keeps);

@@ -70,6 +70,7 @@ struct passive {
 	struct python *python;     /* shed */
 	int status;
 	size_t armed;              /* slots, when it was opened */
+	double age_before;         /* seconds that it had lived at start_ns; not counted beyond what keeps takes for its start */
 	uint64_t random, start_ns, next_ns, readings;
 	uint64_t steady;           /* readings in a row without suspicion */
 	double cost_ns;            /* of a cheap reading, smoothed */
@@ -130,6 +131,7 @@ int passive_new(struct process_id id, uint64_t now_ns, uint64_t seed, struct pas
 	p->id = id;
 	p->random = seed | 1;
 	p->start_ns = now_ns;
+	p->age_before = fmin((double)proc_age_ns(id.start_ticks) / 1e9, KEEPS_START_SECONDS);
 	p->status = proc_counters_open(id.pid);
 	if (p->status < 0)
 		return err_set(err, p->status, "cannot read process %d: %s", id.pid, strerror(-p->status));
@@ -239,7 +241,7 @@ static void keep(struct passive *p, uint64_t now_ns, bool fresh_totals)
 		[KEEPS_LIVE] = fresh_totals ? (double)p->totals.live_bytes : NAN,
 	};
 
-	keeps_add(&p->keeps, (double)(now_ns - p->start_ns) / 1e9, values);
+	keeps_add(&p->keeps, p->age_before + (double)(now_ns - p->start_ns) / 1e9, values);
 }
 
 /* size: RSS or arenas now. */

@@ -64,9 +64,9 @@ int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat)
 	return 0;
 }
 
-uint64_t proc_stat_age_ns(const struct proc_stat *stat)
+uint64_t proc_age_ns(uint64_t start_ticks)
 {
-	uint64_t start_ns = stat->start_ticks * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK)), now_ns;
+	uint64_t start_ns = start_ticks * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK)), now_ns;
 	struct timespec ts;
 
 	clock_gettime(CLOCK_BOOTTIME, &ts);

@@ -22,8 +22,8 @@ struct proc_memory {
 
 int proc_stat_read(pid_t pid, struct proc_stat *ret_stat);
 int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat);
-/* How long it has lived, sleeping hours of the machine included. */
-uint64_t proc_stat_age_ns(const struct proc_stat *stat);
+/* How long a process has lived that started then (struct proc_stat); what the machine slept is in it. */
+uint64_t proc_age_ns(uint64_t start_ticks);
 int proc_memory_read(pid_t pid, struct proc_memory *ret_memory);
 /* What the kernel counts anyway (status): cheap, and no lock is held for long. Unknown fields are 0. */
 struct proc_counters {

@@ -90,7 +90,7 @@ static void visit(struct finder *f, pid_t pid, uint64_t now_ns)
 
 	if (is_young(f, pid) || proc_stat_read(pid, &stat) < 0)
 		return;
-	age_ns = proc_stat_age_ns(&stat);
+	age_ns = proc_age_ns(stat.start_ticks);
 	if (age_ns >= f->settle_ns || map64_get(f->known, (uint64_t)pid))
 		finder_check(f, pid, 0);
 	else
