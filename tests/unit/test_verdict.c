@@ -350,6 +350,25 @@ static void test_borders(void **state)
 #undef EXPECT
 }
 
+/* Who asks for the native memory, if it is one line for the most part. */
+static void test_native_names_a_line(void **state)
+{
+	const struct program *p = programs;
+	struct evidence e;
+
+	(void)state;
+	while (strcmp(p->name, "native"))
+		p++;
+	e = evidence_of(p, generate(p, 1, 61));
+	assert_int_equal(verdict_of(&e).kind, VERDICT_native);
+	assert_null(strstr(verdict_of(&e).why, "asks for"));
+	e.outside.name = "/srv/app/images.py:7";
+	e.outside.growth = 500 * 1024;
+	assert_non_null(strstr(verdict_of(&e).why, "images.py:7 asks for 500 KiB/s"));
+	e.outside.growth = 1;
+	assert_null(strstr(verdict_of(&e).why, "asks for"));
+}
+
 static void test_unknown_says_how_long(void **state)
 {
 	struct evidence e = evidence_of(&programs[0], generate(&programs[0], 1, 61));
@@ -421,6 +440,8 @@ static void test_hostile(void **state)
 		e.strongest.allocated = ANY;
 		e.strongest.survivors = ANY;
 		e.strongest.age = ANY;
+		e.outside.name = round % 3 ? "y" : NULL;
+		e.outside.growth = ANY;
 		v = verdict_of(&e);
 		if (!is_sentence(&v))
 			fail_msg("round %d: %s (%g) %s", round, kind_name(v.kind), v.confidence, v.why);
@@ -442,6 +463,7 @@ int main(void)
 		cmocka_unit_test(test_ten_minutes),
 		cmocka_unit_test(test_nobody_is_accused_early),
 		cmocka_unit_test(test_borders),
+		cmocka_unit_test(test_native_names_a_line),
 		cmocka_unit_test(test_unknown_says_how_long),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_hostile),

@@ -230,11 +230,26 @@ static void name_of(const struct attachment *a, const struct growth_group *g, ch
 	snprintf(buf, size, "%s:%d", fmt_base_name(file), f && f->line > 0 ? f->line : 0);
 }
 
+/* The line that asks for most memory past Python's allocator. */
+static void judge_outside(const struct attachment *a, const struct diagnosis *d, char *name, size_t size, struct evidence *e)
+{
+	for (size_t i = 0; i < growth_count(a->growth); i++) {
+		const struct growth_group *g = growth_get(a->growth, i);
+		double grows = estimates_get(d->estimates, i)->bytes.estimate;
+
+		if ((g->kind != FINDING_native && g->kind != FINDING_mmap) || !(grows > e->outside.growth))
+			continue;
+		name_of(a, g, name, size);
+		e->outside.name = name;
+		e->outside.growth = grows;
+	}
+}
+
 static void judge(const struct attachment *a, double seconds, struct diagnosis *d)
 {
 	struct evidence e = { .seconds = seconds, .process_age = a->age_before + seconds, .growth = estimates_total(d->estimates) };
 	const struct estimate *top;
-	char name[256];
+	char name[256], outside[256];
 
 	e.points = history_points(a->history, &e.n_points);
 	e.strongest.trend = TREND_UNKNOWN;
@@ -255,6 +270,7 @@ static void judge(const struct attachment *a, double seconds, struct diagnosis *
 		e.strongest.counted = top->counted;
 		e.strongest.survivors = (double)top->aged;
 	}
+	judge_outside(a, d, outside, sizeof(outside), &e);
 	d->verdict = verdict_of(&e);
 	d->report = (struct report_verdict){ d->verdict.kind, d->verdict.confidence, d->verdict.why };
 }

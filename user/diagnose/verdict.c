@@ -42,6 +42,7 @@
 #define FRAGMENT_LIVE 0.25 /* of what arenas grow by: if more of it is live, that is growth, not fragmentation */
 #define NATIVE_GROWTH MIB /* in the time seen; pages that are touched late make some hundred KiB */
 #define NATIVE_FLOOR (4 * KIB) /* bytes a second: a page a second */
+#define NATIVE_NAMED 0.5 /* of it a line must ask for to be named */
 #define NATIVE_OVER_LEAK 4.0 /* times the Python leak beside it: then native is what fills the memory */
 #define YOUNG 2.0 /* a process not this many times older than what was seen of it may be warming up */
 #define YOUNG_DOUBT 0.8
@@ -51,7 +52,7 @@ struct judge {
 	const struct evidence *e;
 	struct signs s;
 	struct verdict v;
-	char name[128];
+	char name[128], outside[128]; /* of the strongest site, and of the strongest outside Python's allocator */
 };
 
 /* The sentence, cut at a whole character. */
@@ -305,21 +306,33 @@ static double native_slope(const struct judge *j)
 	return fmin(a->trend.slope, b->trend.slope);
 }
 
+/* "; app.py:41 asks for 97 KiB/s", where most of the growth is one line's; else "". */
+static void describe_outside(const struct judge *j, double slope, char *out, size_t size_out)
+{
+	double grows = j->e->outside.growth;
+
+	out[0] = '\0';
+	if (j->e->outside.name && grows >= NATIVE_NAMED * slope && grows < 1e18)
+		snprintf(out, size_out, "; %s asks for %s", j->outside, rate(grows).s);
+}
+
 static bool judge_native(struct judge *j, double least)
 {
 	const struct trend *python = &j->s.python.trend;
 	double slope = native_slope(j);
+	char outside[256];
 
 	if (slope < fmax(NATIVE_FLOOR, least) || (python->kind != TREND_UNKNOWN && slope < python->slope_low))
 		return false;
+	describe_outside(j, slope, outside, sizeof(outside));
 	if (python->kind == TREND_UNKNOWN)
 		say(j, VERDICT_native, 0.4, "RSS grew %s for %s; of Python's part nothing is known", rate(slope).s,
 		    fmt_duration(j->s.rss.trend.seconds).s);
 	else
 		say(j, VERDICT_native, j->s.beside_arenas.trend.confidence,
-		    "memory that is not Python's grew %s for %s, Python's live bytes %s", rate(slope).s,
+		    "memory that is not Python's grew %s for %s, Python's live bytes %s%s", rate(slope).s,
 		    fmt_duration(j->s.beside_arenas.trend.seconds).s,
-		    rises(&j->s.python) ? fmt_rate_bytes(python->slope).s : "did not");
+		    rises(&j->s.python) ? fmt_rate_bytes(python->slope).s : "did not", outside);
 	return true;
 }
 
@@ -437,12 +450,12 @@ static bool judge_too_early(struct judge *j)
 	return false;
 }
 
-static void escape_name(struct judge *j)
+static void escape_name(const char *name, char *out, size_t size)
 {
 	_cleanup_(strbuf_free) struct strbuf buf = STRBUF_INIT;
 
-	fmt_escape_tail(&buf, j->e->strongest.name, 32);
-	snprintf(j->name, sizeof(j->name), "%s", strbuf_str(&buf));
+	fmt_escape_tail(&buf, name, 32);
+	snprintf(out, size, "%s", strbuf_str(&buf));
 }
 
 struct verdict verdict_of(const struct evidence *evidence)
@@ -450,7 +463,8 @@ struct verdict verdict_of(const struct evidence *evidence)
 	struct judge j = { .e = evidence };
 
 	signs_of(evidence, &j.s);
-	escape_name(&j);
+	escape_name(evidence->strongest.name, j.name, sizeof(j.name));
+	escape_name(evidence->outside.name, j.outside, sizeof(j.outside));
 	if (judge_too_early(&j))
 		return j.v;
 	if (piles_up(&j) && judge_native(&j, NATIVE_OVER_LEAK * evidence->growth.high))

@@ -46,6 +46,11 @@ struct evidence {
 		double age; /* seconds */
 		double large_share;        /* of its bytes: in blocks over 512 bytes; NAN unknown */
 	} strongest;
+	/* Of the lines that take memory past Python's allocator, by mmap() or the heap's growth. */
+	struct {
+		const char *name; /* as above */
+		double growth; /* bytes a second */
+	} outside;
 };
 
 struct verdict {
