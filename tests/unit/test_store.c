@@ -145,6 +145,37 @@ static void test_unchanged(void **state)
 	assert_int_equal(sql_number(store_path, "SELECT count(*) FROM process WHERE ended = 'gone' AND last_seen > 0"), 1);
 }
 
+/* A writer that was started again knows nothing of what was found: that stands until it finds something itself. */
+static void test_started_again(void **state)
+{
+	_cleanup_(json_decrefp) json_t *report = report_by_hand(17, 2);
+	struct store *store = store_open_here(NULL);
+	struct watched w = watched_by_hand(17);
+
+	(void)state;
+	watched_leaks(&w, NIGHT, report);
+	w.sampled_seconds = 60;
+	put(store, &w, NIGHT);
+	store_free(store);
+	store = store_open_here(NULL);
+	w = watched_by_hand(17);
+	w.has_verdict = false;
+	w.report = NULL;
+	w.n_findings = 0;
+	w.sampled_seconds = 0;
+	w.memory.rss_bytes = MIB(31);
+	put(store, &w, NIGHT + 60);
+	assert_int_equal(store_tick(store, at(NIGHT + 60)), 0);
+	assert_int_equal(sql_number(store_path, "SELECT count(*) FROM hour WHERE rss_bytes = 31 << 20 AND verdict = 'leak' AND why IS NOT NULL AND "
+						"confidence > 0 AND sampled_seconds = 60 AND findings IS NOT NULL"), 1);
+	w.has_verdict = true;
+	w.verdict = VERDICT_steady;
+	w.report_time = at(NIGHT + 100);
+	put(store, &w, NIGHT + 120);
+	store_free(store);
+	assert_int_equal(sql_number(store_path, "SELECT count(*) FROM hour WHERE verdict = 'steady'"), 1);
+}
+
 /* One PID, two processes; and one process that goes on after the writer was started again. */
 static void test_identity(void **state)
 {
@@ -404,7 +435,7 @@ static void test_cost(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_night), TEST(test_unchanged), TEST(test_identity), TEST(test_reports), TEST(test_retention), TEST(test_size),
+		TEST(test_night), TEST(test_unchanged), TEST(test_started_again), TEST(test_identity), TEST(test_reports), TEST(test_retention), TEST(test_size),
 		TEST(test_hostile), TEST(test_schema), TEST(test_cost),
 	};
 

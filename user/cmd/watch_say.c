@@ -226,7 +226,7 @@ static void tell_status(const struct watch *w)
 
 	for (size_t i = 0; i < w->n; i++)
 		leaks += w->processes[i]->w.has_verdict && w->processes[i]->w.verdict == VERDICT_leak;
-	snprintf(text, sizeof(text), "%zu processes, %zu of them leak", w->n, leaks);
+	snprintf(text, sizeof(text), "Python processes: %zu, of which leak: %zu", w->n, leaks);
 	service_status(text);
 }
 

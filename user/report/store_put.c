@@ -33,15 +33,20 @@ static const char *const statements[STORE_STATEMENTS] = {
 			   "rss_growth, pymalloc_live_bytes, pymalloc_free_bytes, python_large_bytes, libc_live_bytes, libc_free_bytes, mmap_bytes, "
 			   "file_bytes, stack_bytes, other_bytes, arenas, arena_bytes, live_blocks, live_bytes, fragmentation, sampled_seconds, "
 			   "overhead_ratio, dropped, report_time, verdict, confidence, why, findings) VALUES (?1, " VALUES ")",
-	/* ?33: how long ago is long enough to write what is the same */
+	/*
+	 * ?33: how long ago is long enough to write what is the same. What sampling found stands until it finds something else: a writer that was
+	 * started again knows nothing of it at first.
+	 */
 	[STORE_HOUR_RENEW] = "UPDATE hour SET time = ?3, rss_bytes = ?4, rss_peak_bytes = max(coalesce(rss_peak_bytes, ?5), coalesce(?5, rss_peak_bytes)), "
 			     "pss_bytes = ?6, explained_ratio = ?7, growth = ?8, growth_peak = max(coalesce(growth_peak, ?9), coalesce(?9, growth_peak)), "
 			     "rss_growth = ?10, pymalloc_live_bytes = ?11, pymalloc_free_bytes = ?12, python_large_bytes = ?13, libc_live_bytes = ?14, "
 			     "libc_free_bytes = ?15, mmap_bytes = ?16, file_bytes = ?17, stack_bytes = ?18, other_bytes = ?19, arenas = ?20, "
-			     "arena_bytes = ?21, live_blocks = ?22, live_bytes = ?23, fragmentation = ?24, sampled_seconds = ?25, overhead_ratio = ?26, "
-			     "dropped = ?27, report_time = ?28, verdict = ?29, confidence = ?30, why = ?31, "
-			     "findings = CASE WHEN ?34 THEN ?32 ELSE findings END WHERE id = ?1 AND (rss_bytes IS NOT ?4 OR live_bytes IS NOT ?23 "
-			     "OR report_time IS NOT ?28 OR verdict IS NOT ?29 OR sampled_seconds IS NOT ?25 OR abs(?3 - time) >= ?33)",
+			     "arena_bytes = ?21, live_blocks = ?22, live_bytes = ?23, fragmentation = ?24, "
+			     "sampled_seconds = iif(?25 > 0, ?25, sampled_seconds), overhead_ratio = iif(?25 > 0, ?26, overhead_ratio), "
+			     "dropped = iif(?25 > 0, ?27, dropped), report_time = iif(?29 IS NULL, report_time, ?28), verdict = coalesce(?29, verdict), "
+			     "confidence = iif(?29 IS NULL, confidence, ?30), why = iif(?29 IS NULL, why, ?31), findings = iif(?34, ?32, findings) "
+			     "WHERE id = ?1 AND (rss_bytes IS NOT ?4 OR live_bytes IS NOT ?23 OR (?29 IS NOT NULL AND (report_time IS NOT ?28 OR "
+			     "verdict IS NOT ?29)) OR (?25 > 0 AND sampled_seconds IS NOT ?25) OR abs(?3 - time) >= ?33)",
 	[STORE_REPORT_PUT] = "INSERT INTO report (process, hour, time, json) VALUES (?1, ?2, ?3, ?4) "
 			     "ON CONFLICT (process, hour) DO UPDATE SET time = excluded.time, json = excluded.json",
 	[STORE_REPORT_DROP] = "DELETE FROM report WHERE process = ?1 AND hour < ?2",
