@@ -238,6 +238,7 @@ int attachment_step(struct attachment *a)
 		return -ESRCH;
 	if (a->disarmed)
 		return 0;
+	tracee_settle(a->tracee);
 	if (a->mode == TRACE_SAMPLED)
 		r = attachment_sample_step(a);
 	else if (a->mode == TRACE_EXACT && a->options.budget > 0)

@@ -9,6 +9,7 @@
 #include "interp/obmalloc.h"
 #include "interp/ref_tracer.h"
 #include "trace/arm.h"
+#include "trace/children.h"
 #include "trace/lock.h"
 #include "trace/probes.h"
 #include "trace/trap.h"
@@ -21,6 +22,7 @@ struct tracee {
 	struct python *python;
 	struct slots slots;
 	struct arming *arming[WINDOW_GROUP_COUNT];   /* exact mode: all in the first */
+	struct children children;
 	struct windows *windows;
 	unsigned unseen;
 	struct session *session;
@@ -344,6 +346,7 @@ void tracee_stop(struct tracee *t)
 int tracee_restart(struct tracee *t, enum trace_mode mode, struct session *session, struct err *err)
 {
 	tracee_stop(t);
+	children_settle(&t->children, t->arming, UINT64_MAX);
 	for (int g = 0; g < WINDOW_GROUP_COUNT; g++) {
 		arming_free(t->arming[g]);
 		t->arming[g] = NULL;
@@ -357,6 +360,7 @@ void tracee_free(struct tracee *t)
 	if (!t)
 		return;
 	tracee_stop(t);
+	children_settle(&t->children, t->arming, UINT64_MAX);
 	for (int g = 0; g < WINDOW_GROUP_COUNT; g++)
 		arming_free(t->arming[g]);
 	python_free(t->python);
@@ -366,11 +370,14 @@ void tracee_free(struct tracee *t)
 
 void tracee_forked(struct tracee *t, pid_t child)
 {
-	for (int g = 0; g < WINDOW_GROUP_COUNT; g++)
-		if (t->arming[g])
-			arming_disarm_child(t->arming[g], child);
+	children_add(&t->children, t->arming, child, clock_mono_ns(&clock_real));
 	if (t->session)
 		session_forget_pid(t->session, child);
+}
+
+void tracee_settle(struct tracee *t)
+{
+	children_settle(&t->children, t->arming, clock_mono_ns(&clock_real));
 }
 
 const struct python *tracee_python(const struct tracee *t)

@@ -66,8 +66,10 @@ void tracee_stop(struct tracee *tracee);
 void tracee_free(struct tracee *tracee);
 DEFINE_CLEANUP(struct tracee, tracee_free)
 
-/* A fork copied the slots: restore the child's. */
+/* A fork copied the slots: restore the child's (trace/children.h). */
 void tracee_forked(struct tracee *tracee, pid_t child);
+/* To be called now and then: what has to be done a little after forks. */
+void tracee_settle(struct tracee *tracee);
 
 const struct python *tracee_python(const struct tracee *tracee);
 const struct slots *tracee_slots(const struct tracee *tracee);
