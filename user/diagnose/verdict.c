@@ -17,7 +17,7 @@
 /* Every threshold, and why it is where it is. */
 #define LEAK_FLOOR 100.0 /* bytes a second: 8 MiB a day, which no service notices before its next release */
 #define LEAK_SURVIVORS 8.0 /* blocks: fewer are also seen when a line keeps nothing for long but is seen at bad times */
-#define COUNTED_SURVIVORS 3.0 /* where the heap's count of a size and type rises beyond chance they need only say whose it is; one may be a copy in its place */
+#define COUNTED_SURVIVORS 2.0 /* where the heap's count of a size and type rises beyond chance they need only say whose it is; one may be a copy in its place */
 #define LEAK_EXPLAINS 0.1 /* of what the counters grow by: a line that grows by less is not the reason */
 #define LEAK_CONTRADICTED 0.25 /* of the line's lowest growth: counters whose highest growth is less deny it */
 #define MASKED_SURVIVORS 30.0 /* under a sawtooth the counters prove nothing, so the survivors must by themselves */
