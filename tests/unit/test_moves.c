@@ -46,11 +46,9 @@ static struct sums sums_of(const struct moves *m)
 static struct survivor move_to(struct moves *m, const struct survivor *old, uint64_t time_ns, uint32_t size)
 {
 	struct survivor next = block(time_ns, size);
-	uint64_t token = 0;
 
-	moves_leave(m, LINE, time_ns - 5, old->size, old, time_ns);
-	assert_true(moves_link(m, &next, &token));
-	assert_int_equal(token, time_ns);
+	moves_leave(m, LINE, time_ns - 5, old->size, old);
+	assert_true(moves_link(m, &next));
 	moves_end_window(m);
 	return next;
 }
@@ -83,24 +81,23 @@ static void test_unknown_birth(void **state)
 {
 	struct survivor b = block(30, 5000);
 	struct moves *m;
-	uint64_t token;
 
 	(void)state;
 	assert_int_equal(moves_new(&m), 0);
-	moves_leave(m, LINE, 25, 4000, NULL, 1);
-	assert_true(moves_link(m, &b, &token));
+	moves_leave(m, LINE, 25, 4000, NULL);
+	assert_true(moves_link(m, &b));
 	assert_int_equal(sums_of(m).bytes[b.chain], 1000);
 	/* Nobody left: a block of its own. */
 	b = block(40, 900);
-	assert_false(moves_link(m, &b, &token));
+	assert_false(moves_link(m, &b));
 	assert_int_equal(b.chain, 0);
 	/* What left after it, at another line, or in an earlier window, is not its predecessor. */
-	moves_leave(m, LINE, 60, 800, NULL, 2);
-	moves_leave(m, LINE + 1, 30, 800, NULL, 3);
-	assert_false(moves_link(m, &b, &token));
+	moves_leave(m, LINE, 60, 800, NULL);
+	moves_leave(m, LINE + 1, 30, 800, NULL);
+	assert_false(moves_link(m, &b));
 	moves_end_window(m);
 	b = block(70, 900);
-	assert_false(moves_link(m, &b, &token));
+	assert_false(moves_link(m, &b));
 	moves_free(m);
 }
 
@@ -109,7 +106,7 @@ static void test_many(void **state)
 {
 	enum { CONTAINERS = 6 };
 	struct survivor b[CONTAINERS];
-	uint64_t random = 1, t = 1000, token;
+	uint64_t random = 1, t = 1000;
 	struct moves *m;
 
 	(void)state;
@@ -126,11 +123,11 @@ static void test_many(void **state)
 		assert_true(sums_of(m).bytes[b[i].chain % 8] <= b[i].size);
 	/* More leave than are kept: the rest is not followed, and nothing breaks. */
 	for (int i = 0; i < 2000; i++)
-		moves_leave(m, LINE, t, 700, NULL, 9);
+		moves_leave(m, LINE, t, 700, NULL);
 	for (int i = 0; i < 2000; i++) {
 		struct survivor next = block(t + 1, 700);
 
-		if (!moves_link(m, &next, &token))
+		if (!moves_link(m, &next))
 			assert_true(i >= 500);
 	}
 	moves_free(m);

@@ -122,7 +122,7 @@ static void take_large_free(void *ctx, const struct large_free *f)
 	size_t rank = growth_rank_of(e->in->growth, FINDING_python, f->stack);
 
 	/* What was born within the time is no survivor, and was not counted. */
-	if (f->moved || t < e->from || t > e->to || born >= e->from || rank == SIZE_MAX)
+	if (t < e->from || t > e->to || born >= e->from || rank == SIZE_MAX)
 		return;
 	e->groups[rank].moved_bytes += (double)f->weight * (double)f->bytes / (e->to - e->from);
 }

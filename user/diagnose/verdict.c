@@ -191,17 +191,24 @@ static void describe_site(const struct judge *j, char *out, size_t size_out)
 		snprintf(out, size_out, "%s keeps %s", j->name, rate(keeps).s);
 }
 
+/* Large blocks of unknown size, which are not in the bytes, rise by more than drifts. */
+static bool large_blocks_rise(const struct judge *j)
+{
+	return !j->s.large_known && rises(&j->s.raw) && j->s.raw.trend.slope >= UNNAMED_BLOCKS;
+}
+
 /* "live bytes grew 1.2 MiB/min for 58 s", of the counter that rose. */
 static void describe_counters(const struct judge *j, char *out, size_t size_out)
 {
 	const struct signs *s = &j->s;
-	const struct trend *bytes = &s->python.trend, *count = rises(&s->blocks) ? &s->blocks.trend : &s->raw.trend;
+	bool large = large_blocks_rise(j) && s->raw.trend.slope >= s->blocks.trend.slope;
+	const struct trend *bytes = &s->python.trend, *count = rises(&s->blocks) && !large ? &s->blocks.trend : &s->raw.trend;
 
-	if (rises(&s->python))
+	if (rises(&s->python) && !large)
 		snprintf(out, size_out, "live bytes grew %s/min for %s", size(bytes->slope * 60).s,
 			 fmt_duration(bytes->seconds).s);
 	else
-		snprintf(out, size_out, "live %sblocks grew %s for %s", rises(&s->blocks) ? "" : "large ",
+		snprintf(out, size_out, "live %sblocks grew %s for %s", count == &s->blocks.trend ? "" : "large ",
 			 fmt_rate_count(count->slope).s, fmt_duration(count->seconds).s);
 }
 
@@ -241,8 +248,8 @@ static bool judge_unnamed(struct judge *j)
 
 	if (!counters_rise(j))
 		return false;
-	if (rises(&j->s.python) ? j->s.python.trend.slope < UNNAMED_FLOOR
-				: fmax(j->s.blocks.trend.slope, j->s.raw.trend.slope) < UNNAMED_BLOCKS)
+	if (!large_blocks_rise(j) && (rises(&j->s.python) ? j->s.python.trend.slope < UNNAMED_FLOOR
+							   : fmax(j->s.blocks.trend.slope, j->s.raw.trend.slope) < UNNAMED_BLOCKS))
 		return false;
 	describe_counters(j, counters, sizeof(counters));
 	if (j->e->seconds >= UNNAMED_SECONDS) {

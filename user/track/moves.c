@@ -8,7 +8,7 @@
 #define LEFT_MAX 512u
 
 struct left {
-	uint64_t time_ns, bytes, token;
+	uint64_t time_ns, bytes;
 	uint32_t stack;
 	bool known, taken;
 	struct survivor old;
@@ -45,14 +45,14 @@ void moves_free(struct moves *m)
 	free(m);
 }
 
-void moves_leave(struct moves *m, uint32_t stack, uint64_t time_ns, uint64_t bytes, const struct survivor *old, uint64_t token)
+void moves_leave(struct moves *m, uint32_t stack, uint64_t time_ns, uint64_t bytes, const struct survivor *old)
 {
 	struct left *l;
 
 	if (m->n_left == LEFT_MAX)
 		return;
 	l = &m->left[m->n_left++];
-	*l = (struct left){ .time_ns = time_ns, .bytes = bytes, .token = token, .stack = stack, .known = old };
+	*l = (struct left){ .time_ns = time_ns, .bytes = bytes, .stack = stack, .known = old };
 	if (old)
 		l->old = *old;
 }
@@ -100,7 +100,7 @@ static void take_back(struct moves *m, uint32_t chain, uint64_t bytes)
 	}
 }
 
-bool moves_link(struct moves *m, struct survivor *block, uint64_t *ret_token)
+bool moves_link(struct moves *m, struct survivor *block)
 {
 	struct left *l = find_left(m, block);
 
@@ -119,7 +119,6 @@ bool moves_link(struct moves *m, struct survivor *block, uint64_t *ret_token)
 		add_step(m, block, block->chain, block->size - l->bytes);
 	else
 		take_back(m, block->chain, l->bytes - block->size);
-	*ret_token = l->token;
 	return true;
 }
 

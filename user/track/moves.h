@@ -33,12 +33,12 @@ void moves_free(struct moves *moves);
 DEFINE_CLEANUP(struct moves, moves_free)
 
 /*
- * A large block of so many bytes gives way to another at time_ns: old is what was known of it, NULL: nothing. token comes back from moves_link().
+ * A large block of so many bytes gives way to another at time_ns: old is what was known of it, NULL: nothing.
  * Kept until the window ends.
  */
-void moves_leave(struct moves *moves, uint32_t stack, uint64_t time_ns, uint64_t bytes, const struct survivor *old, uint64_t token);
-/* A large block of a window that is closed, with its weight: if it took another's place, it gets its chain, and true and the token are returned. */
-bool moves_link(struct moves *moves, struct survivor *block, uint64_t *ret_token);
+void moves_leave(struct moves *moves, uint32_t stack, uint64_t time_ns, uint64_t bytes, const struct survivor *old);
+/* A large block of a window that is closed, with its weight: true if it took another's place, whose chain it gets. */
+bool moves_link(struct moves *moves, struct survivor *block);
 /* What was left in the window and found no successor is forgotten. */
 void moves_end_window(struct moves *moves);
 

@@ -140,19 +140,21 @@ int sampling_on_alloc(struct sampling *s, const struct event_alloc *e, uint32_t 
 
 static void note_large_free(struct sampling *s, const struct event_block *e, uint32_t stack)
 {
-	uint64_t index = s->n_large_frees++ % LARGE_FREES_MAX;
 	const struct survivor *known = s->freed.addr ? &s->freed : NULL;
 
-	s->large_frees[index] = (struct large_free){
+	s->large_bytes -= (double)s->large_weight * (double)e->size;
+	/* Another block takes its place, though the window may end before that is seen: nothing was given back. */
+	if (e->hdr.flags & EVENT_F_REALLOC) {
+		moves_leave(s->moves, stack, e->hdr.time_ns, known && known->large ? known->size : e->size, known);
+		return;
+	}
+	s->large_frees[s->n_large_frees++ % LARGE_FREES_MAX] = (struct large_free){
 		.time_ns = e->hdr.time_ns,
 		.born_ns = known ? known->time_ns : 0,
 		.bytes = e->size,
 		.stack = stack,
 		.weight = s->large_weight,
 	};
-	s->large_bytes -= (double)s->large_weight * (double)e->size;
-	if (e->hdr.flags & EVENT_F_REALLOC)
-		moves_leave(s->moves, stack, e->hdr.time_ns, known && known->large ? known->size : e->size, known, index);
 }
 
 /* A large block may be told of twice: by the domain it was freed through, and by the raw domain, which knows its size. */
@@ -204,16 +206,13 @@ static void take_from_nursery(void *ctx, uint32_t target, uint64_t addr, const s
 
 static int settle_one(struct sampling *s, const struct window_record *record, struct survivor *b)
 {
-	uint64_t token;
-
 	b->weight = (float)window_survivor_weight(record, b->time_ns);
 	b->window = record->index * WINDOW_GROUP_COUNT + (uint32_t)record->group;
 	if (b->weight == 0)
 		return 0;
 	if (b->large) {
 		s->large_bytes += (double)b->weight * b->size;
-		if (moves_link(s->moves, b, &token))
-			s->large_frees[token].moved = true;
+		moves_link(s->moves, b);
 	}
 	return survivors_add(s->survivors, b);
 }

@@ -55,13 +55,13 @@ bool sampling_is_new_dict(const struct sampling *sampling, const struct survivor
 void sampling_know_objects(struct sampling *sampling, bool seen);
 
 /*
- * Large blocks that were freed after having outlived a window, by whom. born_ns 0: before the attach, or not seen.
+ * Large blocks that were freed after having outlived a window, by whom; those of a realloc are in sampling_moves(). born_ns 0: before the attach,
+ * or not seen.
  */
 struct large_free {
 	uint64_t time_ns, born_ns, bytes;
 	uint32_t stack;
 	float weight;
-	bool moved;     /* another block took its place: sampling_moves() tells what that gained */
 };
 /* The last of them, oldest first, at most LARGE_FREES_MAX. */
 #define LARGE_FREES_MAX 8192u
