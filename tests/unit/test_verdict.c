@@ -350,6 +350,29 @@ static void test_borders(void **state)
 #undef EXPECT
 }
 
+/* Large blocks of unknown size pile up beside small ones that hardly do: that is growth, and the sentence tells of the large ones. */
+static void test_large_blocks_are_a_witness(void **state)
+{
+	struct program p = programs[1];
+	struct evidence e;
+
+	(void)state;
+	p.no_large = true;
+	generate(&p, 1, 61);
+	for (size_t i = 0; i < 61; i++) {
+		points[i].live_bytes = 1e7 + 500 * (double)i;
+		points[i].live_blocks = 1e5 + 5 * (double)i;
+		points[i].raw_blocks = 4000 + 350 * (double)i;
+	}
+	e = evidence_of(&p, 61);
+	e.strongest.large_share = 1;
+	assert_string_equal(kind_name(verdict_of(&e).kind), "leak");
+	assert_non_null(strstr(verdict_of(&e).why, "live large blocks grew +350/s"));
+	e.strongest.name = NULL;
+	assert_string_equal(kind_name(verdict_of(&e).kind), "unknown");
+	assert_non_null(strstr(verdict_of(&e).why, "live large blocks grew +350/s"));
+}
+
 /* Who asks for the native memory, if it is one line for the most part. */
 static void test_native_names_a_line(void **state)
 {
@@ -463,6 +486,7 @@ int main(void)
 		cmocka_unit_test(test_ten_minutes),
 		cmocka_unit_test(test_nobody_is_accused_early),
 		cmocka_unit_test(test_borders),
+		cmocka_unit_test(test_large_blocks_are_a_witness),
 		cmocka_unit_test(test_native_names_a_line),
 		cmocka_unit_test(test_unknown_says_how_long),
 		cmocka_unit_test(test_names),
