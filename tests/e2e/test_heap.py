@@ -287,7 +287,7 @@ def test_target_is_killed_at_any_moment(python):
             if result.status == 0:
                 check_contract(result.report, deltas=False)
             else:
-                assert result.status == 1 and re.search("ended|no process|no such process|not a Python", json.loads(result.stderr)["error"]), result
+                assert result.status == 1 and re.search("ended|about to end|no process|no such process|not a Python", json.loads(result.stderr)["error"]), result
 
 
 def test_interrupt_at_any_moment(python):

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -343,7 +344,8 @@ static pid_t start_churning(void)
 {
 	pid_t pid = fork();
 
-	if (pid == 0)
+	/* a test that fails leaves it */
+	if (pid == 0 && !prctl(PR_SET_PDEATHSIG, SIGKILL))
 		churn_in_threads();
 	assert_true(pid > 0);
 	usleep(300000);
@@ -362,6 +364,16 @@ static void test_busy(void **state)
 		return;
 	pid = start_churning();
 	assert_int_equal(rmem_open_pid(pid, &mem), 0);
+	/* until the threads have made what they will hold */
+	for (int i = 0; i < 100; i++) {
+		struct libc_heap_info info;
+		struct watch w = { 0 };
+
+		assert_int_equal(walk(pid, mem, &w, &info), 0);
+		if (info.used_chunks > 9000)
+			break;
+		usleep(100000);
+	}
 	for (int i = 0; i < walks; i++) {
 		struct libc_heap_info info;
 		struct watch w = { 0 };
