@@ -93,14 +93,10 @@ static size_t count_armed(struct watched *w)
 {
 	struct slots slots;
 	struct err err = { 0 };
-	size_t armed = 0;
 
 	if (slots_read(w->python, &slots, &err) < 0)
 		fail_msg("%s", err.what);
-	for (int d = 0; d < DOMAIN_COUNT; d++)
-		for (int f = 0; f < FN_COUNT; f++)
-			armed += slots.fn[d][f].armed;
-	return armed;
+	return slots_armed(&slots);
 }
 
 /* The slots are put back first, and counted then. */

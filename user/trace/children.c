@@ -29,6 +29,6 @@ void children_add(struct children *c, struct arming *const arming[WINDOW_GROUP_C
 
 void children_settle(struct children *c, struct arming *const arming[WINDOW_GROUP_COUNT], uint64_t now_ns)
 {
-	while (c->count && (now_ns == UINT64_MAX || now_ns >= c->child[c->first].forked_ns + CHILDREN_SETTLE_NS))
+	while (c->count && now_ns >= c->child[c->first].forked_ns + CHILDREN_SETTLE_NS)
 		restore_oldest(c, arming);
 }

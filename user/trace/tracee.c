@@ -343,14 +343,20 @@ void tracee_stop(struct tracee *t)
 	t->session = NULL;
 }
 
-int tracee_restart(struct tracee *t, enum trace_mode mode, struct session *session, struct err *err)
+/* Nothing is armed any more; children that are still remembered are restored before what tells how goes. */
+static void forget_armings(struct tracee *t)
 {
-	tracee_stop(t);
 	children_settle(&t->children, t->arming, UINT64_MAX);
 	for (int g = 0; g < WINDOW_GROUP_COUNT; g++) {
 		arming_free(t->arming[g]);
 		t->arming[g] = NULL;
 	}
+}
+
+int tracee_restart(struct tracee *t, enum trace_mode mode, struct session *session, struct err *err)
+{
+	tracee_stop(t);
+	forget_armings(t);
 	t->options.mode = mode;
 	return tracee_start(t, session, err);
 }
@@ -360,9 +366,7 @@ void tracee_free(struct tracee *t)
 	if (!t)
 		return;
 	tracee_stop(t);
-	children_settle(&t->children, t->arming, UINT64_MAX);
-	for (int g = 0; g < WINDOW_GROUP_COUNT; g++)
-		arming_free(t->arming[g]);
+	forget_armings(t);
 	python_free(t->python);
 	closep(&t->lock);
 	free(t);
