@@ -64,9 +64,14 @@ int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat)
 	return 0;
 }
 
+uint64_t proc_tick_ns(void)
+{
+	return 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
 uint64_t proc_age_ns(uint64_t start_ticks)
 {
-	uint64_t start_ns = start_ticks * (1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK)), now_ns;
+	uint64_t start_ns = start_ticks * proc_tick_ns(), now_ns;
 	struct timespec ts;
 
 	clock_gettime(CLOCK_BOOTTIME, &ts);

@@ -22,6 +22,8 @@ struct proc_memory {
 
 int proc_stat_read(pid_t pid, struct proc_stat *ret_stat);
 int proc_stat_parse(const char *text, size_t len, struct proc_stat *ret_stat);
+/* The unit of start_ticks. */
+uint64_t proc_tick_ns(void);
 /* How long a process has lived that started then (struct proc_stat); what the machine slept is in it. */
 uint64_t proc_age_ns(uint64_t start_ticks);
 int proc_memory_read(pid_t pid, struct proc_memory *ret_memory);

@@ -70,7 +70,7 @@ static int on_notice(void *ctx, void *data, size_t size)
 	f->scan_wanted |= n->kind == FINDER_STARTED;
 	known = map64_get(f->known, n->pid);
 	/* Of one that was made known and not believed in, or of another process of that PID. */
-	if (!known || known->start_ticks != n->start_ns / finder_tick_ns())
+	if (!known || known->start_ticks != n->start_ns / proc_tick_ns())
 		return 0;
 	/* It may have been found again already, before its notice was read. */
 	if (n->kind == FINDER_EXECED && n->since_ns > known->since_ns)

@@ -17,11 +17,6 @@
 #include "target/proc.h"
 #include "trace/finder_impl.h"
 
-uint64_t finder_tick_ns(void)
-{
-	return 1000000000ull / (uint64_t)sysconf(_SC_CLK_TCK);
-}
-
 /* As if the kernel had: all will be listed anew. */
 static void count_missed(struct finder *f)
 {

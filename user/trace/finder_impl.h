@@ -71,8 +71,6 @@ void finder_lose(struct finder *f, pid_t pid, enum process_end end, int code);
 void finder_add_young(struct finder *f, pid_t pid, uint64_t since_ns);
 /* Ended, and perhaps not yet noticed by its parent. A leader that ended before its threads is not gone. */
 bool finder_is_gone(const struct proc_stat *stat);
-/* The unit of start_ticks, which count from the boot. */
-uint64_t finder_tick_ns(void);
 
 /* finder_list.c: all processes anew, within some milliseconds (whole: to its end). */
 int finder_list_begin(struct finder *f);

@@ -108,7 +108,7 @@ void finder_list_go_on(struct finder *f, uint64_t now_ns, bool whole)
 		return;
 	free(f->list);
 	f->list = NULL;
-	f->listed_ticks = clock_ns(CLOCK_BOOTTIME) / finder_tick_ns();
+	f->listed_ticks = clock_ns(CLOCK_BOOTTIME) / proc_tick_ns();
 	pause = f->list_cost_ns * PAUSE_FACTOR;
 	pause = pause < PAUSE_MIN_NS ? PAUSE_MIN_NS : pause > PAUSE_MAX_NS ? PAUSE_MAX_NS : pause;
 	f->list_after_ns = now_ns + pause;
