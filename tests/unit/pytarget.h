@@ -36,7 +36,7 @@ int pytarget_start(const struct pyinterp *interp, const char *program, const cha
 int pytarget_exec(char *const *argv, const char *const *env, struct pytarget *ret_target);
 /* A line it printed, without the newline. False at the end of its output. */
 bool pytarget_line(struct pytarget *target, char *buf, size_t size);
-/* Ends it (end of its input, then SIGKILL) and waits. */
 /* Waits until its main thread sleeps: what has said a line is not yet back in its read(). At most 10 s, then the test goes on as it is. */
 void pytarget_rest(const struct pytarget *target);
+/* Ends it (end of its input, then SIGKILL) and waits. */
 void pytarget_stop(struct pytarget *target);

@@ -167,6 +167,35 @@ static void test_without_pymalloc(void **state)
 	pytarget_stop(&target);
 }
 
+/*
+ * Lists' tables, each behind a block larger than what is read at once, so that the walk begins anew with it: at every place of a page. A
+ * table's chunk has 8,016 bytes, one of bytes 318 pages less 8,000: each table begins 16 bytes farther in its page than the one before.
+ */
+static void test_every_place(void **state)
+{
+	static const char text[] = "import sys\nx = bytes(8 << 20); del x; keep = [None] * 600\n"
+				   "for rounds in 0, 0, 256:\n"
+				   "    for n in range(rounds): keep[2 * n + 40:2 * n + 42] = bytes(1294480), [None] * 1000\n"
+				   "    print('ready', flush=True); sys.stdin.readline()\n";
+	size_t n;
+	const struct pyinterp *interp = &pyinterps(&n)[0];
+	struct pytarget target;
+	struct balance b[3];
+
+	(void)state;
+	assert_int_equal(pytarget_start(interp, text, NULL, &target), 0);
+	for (int i = 0; i < 3; i++) {
+		char line[32];
+
+		assert_true(pytarget_line(&target, line, sizeof(line)));
+		read_sheet(interp, target.pid, &b[i]);
+		check_sum(interp, "every place", &b[i]);
+		assert_true(fputs("\n", target.in) >= 0 && fflush(target.in) == 0);
+	}
+	assert_int_equal(b[2].large_blocks - b[1].large_blocks, 512);
+	pytarget_stop(&target);
+}
+
 static void test_gone(void **state)
 {
 	size_t n;
@@ -255,6 +284,7 @@ int main(void)
 		cmocka_unit_test(test_programs),
 		cmocka_unit_test(test_forked),
 		cmocka_unit_test(test_without_pymalloc),
+		cmocka_unit_test(test_every_place),
 		cmocka_unit_test(test_gone),
 		cmocka_unit_test(test_series),
 		cmocka_unit_test(test_advice),

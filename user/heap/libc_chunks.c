@@ -22,6 +22,7 @@
 
 #define PAGE LIBC_PAGE
 #define PIECE_MIN 4096u
+#define AHEAD (LIBC_HEAD_BYTES + 16u)
 #define PREV_INUSE 1u
 #define IS_MMAPPED 2u
 #define NON_MAIN 4u
@@ -49,7 +50,7 @@ int libc_walk_init(struct libc_walk *walk, const struct libc_view *view, const s
 {
 	*walk = (struct libc_walk){ .view = view, .arenas = arenas, .fn = fn, .ctx = ctx };
 	residency_init(&walk->pages, view->pagemap);
-	walk->piece = malloc(LIBC_PIECE + LIBC_HEAD_BYTES);
+	walk->piece = malloc(LIBC_PIECE + AHEAD);
 	walk->found = malloc((LIBC_PIECE / CHUNK_MIN + 2) * sizeof(*walk->found));
 	if (walk->piece && walk->found)
 		return 0;
@@ -227,7 +228,7 @@ static int take_chunk(struct libc_walk *walk, const struct libc_region *region, 
 static int take_piece(struct libc_walk *walk, const struct libc_region *region, uint64_t piece_size, uint64_t *at, size_t *ret_n,
 		      uint64_t *fences)
 {
-	uint64_t end = region->end - *at < piece_size ? region->end : (*at + piece_size) & ~(PAGE - 1), next = *at;
+	uint64_t end = region->end - *at < piece_size ? region->end : (*at + piece_size) & ~(PAGE - 1), next = *at, ahead;
 	struct piece piece;
 	size_t n = 0;
 	int r;
@@ -235,7 +236,9 @@ static int take_piece(struct libc_walk *walk, const struct libc_region *region, 
 	*fences = 0;
 	if (end <= *at)
 		end = *at + 16;
-	r = read_piece(walk, *at, end, &piece);
+	/* the head of a chunk that begins at the very end */
+	ahead = region->end - end < AHEAD ? region->end : end + AHEAD;
+	r = read_piece(walk, *at, ahead, &piece);
 	if (r < 0)
 		return r == -EFAULT ? -EAGAIN : r;
 	while (next + 16 <= end) {

@@ -32,7 +32,7 @@ struct libc_walk {
 	uint64_t fences;                  /* bytes of fenceposts */
 	uint64_t tcaches[64];             /* known addresses of tcaches (before 2.34) */
 	uint32_t n_tcaches;
-	uint8_t *piece;                   /* LIBC_PIECE bytes */
+	uint8_t *piece;                   /* LIBC_PIECE bytes, and a head */
 	struct libc_chunk *found;         /* LIBC_PIECE / 32 of them */
 };
 
