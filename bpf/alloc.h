@@ -58,14 +58,16 @@ static __always_inline void alloc_enter(const struct hit *h, __u64 size)
 static __always_inline void alloc_done(const struct hit *h, __u64 tstate, __u64 addr)
 {
 	struct thread_state *t = h->t;
+	__u64 flags = 0;
 
 	t->sp = 0;
 	count(h->target, STAT_ALLOCS);
 	count_add(h->target, STAT_ALLOC_BYTES, t->size);
 	if (t->domain != DOMAIN_RAW)
 		count(h->target, STAT_OBJ_ALLOCS);
-	nursery_put(h->target, addr, h->window && t->domain == DOMAIN_RAW ? t->size | NURSERY_LARGE : t->size,
-		    emit_stack_of(h->cfg, h->target, tstate, &t->walk), h->now_ns);
+	if (h->window && t->domain == DOMAIN_RAW)
+		flags = NURSERY_LARGE | (t->is_realloc && t->old ? NURSERY_REALLOC : 0);
+	nursery_put(h->target, addr, t->size | flags, emit_stack_of(h->cfg, h->target, tstate, &t->walk), h->now_ns);
 }
 
 /*

@@ -186,7 +186,7 @@ struct stack_count {
 /* The nursery: a direct-mapped table that user space maps and reads at report time. A block that sits here is alive. */
 struct nursery_slot {
 	__u64 key;      /* NURSERY_KEY(); 0: empty; 1: being changed */
-	__u64 size;     /* NURSERY_SIZE(), and NURSERY_OBJECT, NURSERY_DICT, NURSERY_LARGE */
+	__u64 size;     /* NURSERY_SIZE(), and the bits below */
 	__u64 stack;
 	__u64 time_ns;
 };
@@ -197,11 +197,13 @@ _Static_assert(sizeof(struct nursery_slot) == 32, "mapped by user space");
 #define NURSERY_DICT (1ull << 62)
 /* Sampled mode: it came through the large group's slots. */
 #define NURSERY_LARGE (1ull << 61)
-#define NURSERY_SIZE(size) ((size) & ~(NURSERY_OBJECT | NURSERY_DICT | NURSERY_LARGE))
+/* And it took another block's place. */
+#define NURSERY_REALLOC (1ull << 60)
+#define NURSERY_SIZE(size) ((size) & ~(NURSERY_OBJECT | NURSERY_DICT | NURSERY_LARGE | NURSERY_REALLOC))
 /* As they cross. */
 #define NURSERY_FLAGS(size)                                                                             \
 	(((size) & NURSERY_OBJECT ? EVENT_F_OBJECT : 0) | ((size) & NURSERY_DICT ? EVENT_F_DICT : 0) | \
-	 ((size) & NURSERY_LARGE ? EVENT_F_LARGE : 0))
+	 ((size) & NURSERY_LARGE ? EVENT_F_LARGE : 0) | ((size) & NURSERY_REALLOC ? EVENT_F_REALLOC : 0))
 
 #define NURSERY_BUSY 1ull
 #define NURSERY_KEY(target, addr) (((__u64)(target) << 44) | ((__u64)(addr) >> 3))

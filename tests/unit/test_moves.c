@@ -14,7 +14,15 @@
 
 static struct survivor block(uint64_t time_ns, uint32_t size)
 {
-	return (struct survivor){ .addr = 4096 + time_ns, .time_ns = time_ns, .size = size, .stack = LINE, .weight = 2, .large = 1 };
+	return (struct survivor){
+		.addr = 4096 + time_ns,
+		.time_ns = time_ns,
+		.size = size,
+		.stack = LINE,
+		.weight = 2,
+		.large = 1,
+		.moved = 1,
+	};
 }
 
 struct sums {
@@ -101,6 +109,23 @@ static void test_unknown_birth(void **state)
 	moves_free(m);
 }
 
+/* kept.append(bytes(1000)): what the list is to hold is made at the line where its table moves, and is not the table. */
+static void test_contents(void **state)
+{
+	struct survivor table = block(30, 5000), item = block(29, 1033);
+	struct moves *m;
+
+	(void)state;
+	assert_int_equal(moves_new(&m), 0);
+	item.moved = 0;
+	moves_leave(m, LINE, 25, 4000, NULL);
+	assert_false(moves_link(m, &item));
+	assert_int_equal(item.chain, 0);
+	assert_true(moves_link(m, &table));
+	assert_int_equal(sums_of(m).bytes[table.chain], 1000);
+	moves_free(m);
+}
+
 /* Many containers at one line, more moves than are remembered: every link takes one that left, and gains stay what they were. */
 static void test_many(void **state)
 {
@@ -138,6 +163,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_chain),
 		cmocka_unit_test(test_unknown_birth),
+		cmocka_unit_test(test_contents),
 		cmocka_unit_test(test_many),
 	};
 

@@ -26,7 +26,7 @@
 #define MS 1000000ull
 #define BUDGET 0.02
 
-static const char program[] =
+static const char worker[] =
 	"import sys, threading, tracemalloc\n"
 	"def work():\n"
 	"    while True:\n"
@@ -38,11 +38,26 @@ static const char program[] =
 	"    if line == 'stop\\n': tracemalloc.stop()\n"
 	"    print('ok', sum(len(str(i) * 3) for i in range(20000)), flush=True)\n";
 
+/* Blocks of 1,533 and 2,400 bytes that are new, and of 4,800 and some that take the place of those of 2,400. */
+static const char movers[] =
+	"import array, sys, threading, time\n"
+	"def work():\n"
+	"    while True:\n"
+	"        tables = [array.array('q', [7]) * 300 for _ in range(40)]\n"
+	"        for table in tables: table.extend(table)\n"
+	"        texts = [bytes(1500) for _ in range(40)]\n"
+	"        time.sleep(0.001)\n"
+	"threading.Thread(target=work, daemon=True).start()\n"
+	"print('ready', flush=True)\n"
+	"for line in sys.stdin: print('ok 266670', flush=True)\n";
+
 struct traced {
 	struct pytarget target;
 	struct session *session;
 	struct tracee *tracee;
-	uint64_t allocs;
+	struct seen_large {
+		uint64_t texts, moved, wrong;
+	} large;
 	/* of the windows closed */
 	uint64_t count[WINDOW_GROUP_COUNT], hits[WINDOW_GROUP_COUNT], last_end_ns[WINDOW_GROUP_COUNT];
 	double overhead_s, armed_s, stands_for_s;
@@ -54,17 +69,39 @@ static uint64_t now(void)
 	return clock_mono_ns(&clock_real);
 }
 
+/* flags: EVENT_F_* */
+static void see_large(struct seen_large *seen, uint64_t size, uint32_t flags)
+{
+	bool moved = flags & EVENT_F_REALLOC;
+
+	if (!(flags & EVENT_F_LARGE))
+		seen->wrong += moved;
+	else if (size >= 4800 && size < 6000)
+		*(moved ? &seen->moved : &seen->wrong) += 1;
+	else if (size == 2400)
+		seen->wrong += moved;
+	else if (size == 1533)
+		*(moved ? &seen->wrong : &seen->texts) += 1;
+}
+
+static void see_young(void *ctx, uint32_t target, uint64_t addr, const struct nursery_slot *slot)
+{
+	(void)target;
+	(void)addr;
+	see_large(ctx, NURSERY_SIZE(slot->size), NURSERY_FLAGS(slot->size));
+}
+
 static int on_event(void *ctx, const void *data, size_t size)
 {
-	const struct event_hdr *hdr = data;
+	const struct event_alloc *e = data;
 	struct traced *t = ctx;
 
-	(void)size;
-	t->allocs += hdr->kind == EVENT_ALLOC;
+	if (e->hdr.kind == EVENT_ALLOC && size >= sizeof(*e))
+		see_large(&t->large, e->size, e->hdr.flags);
 	return 0;
 }
 
-static void start(struct traced *t)
+static void start(struct traced *t, const char *program)
 {
 	struct session_options session = { .max_targets = 1, .ring_bytes = 1 << 20, .nursery_slots = SESSION_NURSERY_SLOTS_SAMPLED, .sampled = true };
 	struct tracee_options tracee = { .mode = TRACE_SAMPLED, .budget = BUDGET, .max_frames = 10, .emulated = kernel_emulated() };
@@ -159,7 +196,7 @@ static void test_busy_target(void **state)
 	double seconds;
 
 	(void)state;
-	start(&t);
+	start(&t, worker);
 	begun_ns = now();
 	assert_int_equal(run_for(&t, 4000 * MS), 0);
 	seconds = (double)(now() - begun_ns) / 1e9;
@@ -187,7 +224,7 @@ static void test_late_caller(void **state)
 	int opened = 0;
 
 	(void)state;
-	start(&t);
+	start(&t, worker);
 	w = tracee_windows(t.tracee);
 	for (int i = 0; i < 200 && opened < 5; i++) {
 		uint64_t before = t.count[WINDOW_SMALL];
@@ -214,7 +251,7 @@ static void test_hooks(void **state)
 	uint64_t before;
 
 	(void)state;
-	start(&t);
+	start(&t, worker);
 	assert_int_equal(run_for(&t, 1000 * MS), 0);
 	tell(&t, "trace");
 	assert_int_equal(run_for(&t, 500 * MS), 0);
@@ -231,12 +268,31 @@ static void test_hooks(void **state)
 	finish(&t);
 }
 
+/* What takes another's place is told from what is new. */
+static void test_moves(void **state)
+{
+	struct traced t;
+
+	(void)state;
+	start(&t, movers);
+	for (int i = 0; i < 400 && !(t.large.texts >= 20 && t.large.moved >= 20); i++) {
+		assert_int_equal(run_for(&t, 20 * MS), 0);
+		session_take_nursery(t.session, tracee_target(t.tracee), see_young, &t.large);
+	}
+	windows_stop(tracee_windows(t.tracee), on_close, &t);
+	print_message("%llu texts, %llu moved\n", (unsigned long long)t.large.texts, (unsigned long long)t.large.moved);
+	assert_true(t.large.texts >= 20 && t.large.moved >= 20);
+	assert_int_equal(t.large.wrong, 0);
+	tell(&t, "work");
+	finish(&t);
+}
+
 static void test_target_goes(void **state)
 {
 	struct traced t;
 
 	(void)state;
-	start(&t);
+	start(&t, worker);
 	assert_int_equal(run_for(&t, 500 * MS), 0);
 	kill(t.target.pid, SIGKILL);
 	pytarget_stop(&t.target);
@@ -338,6 +394,7 @@ int main(void)
 		cmocka_unit_test(test_busy_target),
 		cmocka_unit_test(test_late_caller),
 		cmocka_unit_test(test_hooks),
+		cmocka_unit_test(test_moves),
 		cmocka_unit_test(test_target_goes),
 	};
 

@@ -102,7 +102,7 @@ static void take_back(struct moves *m, uint32_t chain, uint64_t bytes)
 
 bool moves_link(struct moves *m, struct survivor *block)
 {
-	struct left *l = find_left(m, block);
+	struct left *l = block->moved ? find_left(m, block) : NULL;
 
 	if (!l)
 		return false;

@@ -92,6 +92,7 @@ static int wait_for_window(struct sampling *s, uint64_t addr, uint64_t bytes, ui
 		.size = bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX,
 		.stack = stack,
 		.large = flags & EVENT_F_LARGE ? 1 : 0,
+		.moved = flags & EVENT_F_LARGE && flags & EVENT_F_REALLOC ? 1 : 0,
 		.object = flags & EVENT_F_OBJECT ? 1 : 0,
 	};
 	return 0;

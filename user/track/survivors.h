@@ -34,6 +34,7 @@ struct survivor {
 	uint32_t chain;        /* of blocks that took each other's place (track/moves.h); 0: none */
 	float weight;          /* allocations it stands for */
 	uint8_t large;         /* which windows: 1 the large group's */
+	uint8_t moved;         /* of the large group's: 1: it came by realloc, in the place of another */
 	uint8_t object;        /* 1: its creation as an object was seen (3.13+), so the line is first-hand */
 };
 
