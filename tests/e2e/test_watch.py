@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """leaksnoop watch: finds processes, names the lines of those that leak, accuses nobody else, survives what happens to them and to it."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -200,6 +201,14 @@ def descriptors(pid):
     return len(os.listdir("/proc/%d/fd" % pid))
 
 
+def descriptor_names(pid):
+    names = []
+    for number in os.listdir("/proc/%d/fd" % pid):
+        with contextlib.suppress(OSError):
+            names.append(os.readlink("/proc/%d/fd/%s" % (pid, number)))
+    return sorted(names)
+
+
 def test_targets_come_and_go(tmp_path, python):
     """Processes that are born, killed, exec'ed and forked all the time, while one leaks."""
     script = tmp_path / ("crowd-%d.py" % os.getpid())
@@ -219,8 +228,8 @@ def test_targets_come_and_go(tmp_path, python):
             for process in crowd:
                 process.wait()
             watch.read_for(4)
-            # What sampling holds besides: its maps, programs, links and the watchdog's pipe.
-            assert descriptors(watch.pid) < before + 50, os.listdir("/proc/%d/fd" % watch.pid)
+            # Besides, sampling holds 49 (its maps, programs, links, the watchdog's pipe), and now and then opens one for a moment.
+            assert descriptors(watch.pid) < before + 49 + 20 < before + len(crowd), descriptor_names(watch.pid)
             assert watch.end() == 0, watch.stderr()
             starts, ends = (sum(e["kind"] in kinds for e in watch.events) for kinds in (("start",), ("exit", "killed", "oom")))
             assert starts > 30 and ends >= starts - 1, (starts, ends)
